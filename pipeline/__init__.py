@@ -1,0 +1,1 @@
+"""Thin steps round the library: parse, read, call, check, write atomically. Map: docs/architecture.md."""
