@@ -10,9 +10,7 @@ Every failure is a PipelineError that names the file, what is wrong with it and 
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import wave
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import numpy as np
 
 from flowvqtalker.constants import FPS_HZ, SAMPLE_RATE_HZ
 from pipeline.errors import PipelineError
+from pipeline.io import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -428,29 +427,6 @@ def read_sound(path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ, *, n_fram
 # ---------------------------------------------------------------------------------------------------------------- writing
 
 
-def _temporary(path: Path) -> Path:
-    """Name beside ``path``, so that the final rename stays within one file system."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Temporary path that becomes ``path`` at the end; nothing is left behind on failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise PipelineError(
-                f"{path}: no space left while writing", "Free space on this disk and run again; what was finished before is kept."
-            ) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_video(
     path: str | Path,
     frames: np.ndarray | Iterable[np.ndarray],
@@ -492,7 +468,7 @@ def write_video(
         raise ValueError(f"frames: expected even height and width (yuv420p), got {height} x {width}")
     rate = Fraction(fps_hz).limit_denominator(1001)
     with (
-        _replacing(path) as temporary,
+        atomic_path(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart", "fflags": "+bitexact"}) as box,
     ):
         box.metadata.update(metadata or {})
@@ -546,7 +522,7 @@ def write_sound(path: str | Path, samples: np.ndarray, *, sample_rate_hz: int = 
     if samples.ndim != 1:
         raise ValueError(f"samples: expected (S,), got {samples.shape}")
     whole = np.round(np.nan_to_num(samples).clip(-1.0, 1.0) * 32767).astype("<i2")
-    with _replacing(Path(path)) as temporary, wave.open(str(temporary), "wb") as file:
+    with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(sample_rate_hz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -209,7 +210,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "garbage.mp4").write_bytes(np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8).tobytes())
     (folder / "head only.mp4").write_bytes(data[: data.index(b"mdat") + 4])
-    (folder / "no index.mp4").write_bytes(data[:100])
+    (folder / "no index.mp4").write_bytes(data[: data.index(b"moov") - 4] + data[data.index(b"mdat") - 4 :])
     write_tone(folder / "sound.wav", 16000, 1, 0.2)
     (folder / "folder.mp4").mkdir()
     return {
@@ -244,14 +245,15 @@ def test_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
         pytest.skip("no /dev/full on this system")
     (tmp_path / "out").mkdir()
 
-    def full(path: Path) -> Path:
-        link = path.with_name(".full")
+    def full(prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
+        link = Path(dir) / f"{prefix}full{suffix}"
         link.symlink_to("/dev/full")
-        return link
+        return os.open(os.devnull, os.O_RDONLY), str(link)
 
     path = tmp_path / "out" / "a.mp4"
     path.write_bytes(b"the old file")
-    monkeypatch.setattr(media, "_temporary", full)
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(os, "chmod", lambda *_: None)  # never touch the real /dev/full
     frames = np.random.default_rng(0).integers(0, 255, (30, 96, 96, 3)).astype(np.uint8)
     for write in (
         lambda: media.write_video(path, frames, sound=np.zeros(30 * 640, np.float32)),
