@@ -1,0 +1,1 @@
+"""Tables, figures and the self-contained page of the `report` step: `read_results` in, files out."""

@@ -1,0 +1,365 @@
+"""Figures of the report as PNG files: learning curves, head pose and eye opening over time, blink intervals, confusions, latents.
+
+Every function returns a figure or None when its data are absent; `save_figures` writes those that exist with fixed metadata, so equal
+results give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from flowvqtalker.constants import EMOTIONS, FPS_HZ
+from flowvqtalker.face.expressions import EXPRESSION_INDEX
+from pipeline.io import read_npz, write_bytes
+from pipeline.reporting.results import Results, Training
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["closed_spans", "closure", "downsample", "make_figures", "save_figures", "series_of"]
+
+#: Colours of methods in every figure; the page uses the same ones.
+COLOURS = {
+    "real": "#444b54",
+    "flowvqtalker_free": "#c2410c",
+    "flowvqtalker_paired": "#0f766e",
+    "regression": "#6d28d9",
+}
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "figure.dpi": 110,
+    "savefig.dpi": 110,
+    "svg.hashsalt": "flowvqtalker",
+}
+_MAX_CLIPS = 4
+
+
+def make_figures(results: Results, curve_points: int) -> dict[str, Figure]:
+    """Figures by file stem, in the order of the page.
+
+    Args:
+        results: what `read_results` gives.
+        curve_points: most points drawn of one learning curve.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    found: dict[str, Figure | None] = {}
+    with mpl.rc_context(_STYLE):
+        for training in results.trainings:
+            found[f"training_{training.name.replace('/', '_')}"] = _training_figure(training, curve_points)
+        found["pose_curves"] = _pose_figure(results)
+        found["eye_opening"] = _eye_figure(results)
+        found["blink_intervals"] = _blink_figure(results)
+        found["emotion_confusion"] = _confusion_figure(results)
+        for training in results.trainings:
+            if training.latents is not None:
+                found[f"latents_{training.name.replace('/', '_')}"] = _latent_figure(training.latents)
+    return {stem: figure for stem, figure in found.items() if figure is not None}
+
+
+def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
+    """Writes `<stem>.png` files, removes older ones that are no longer made, and returns the bytes for the page."""
+    import matplotlib.pyplot as plt
+
+    written: dict[str, bytes] = {}
+    for stem, figure in figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+        plt.close(figure)
+        written[stem] = buffer.getvalue()
+        write_bytes(folder / f"{stem}.png", written[stem])
+    for path in sorted(folder.glob("*.png")):
+        if path.stem not in written:
+            path.unlink()
+    return written
+
+
+def series_of(history: pd.DataFrame, curve_points: int) -> dict[str, dict[str, np.ndarray]]:
+    """Learning curves by value name and split: name -> split -> (n, 2) array of step and value, finite values only."""
+    if history.empty or not {"step", "split", "name", "value"} <= set(history.columns):
+        return {}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for (name, split), rows in history.groupby(["name", "split"], sort=True):
+        curve = rows.sort_values("step", kind="stable")[["step", "value"]].to_numpy(float)
+        curve = curve[np.isfinite(curve).all(axis=1)]
+        if len(curve):
+            found.setdefault(str(name), {})[str(split)] = downsample(curve, curve_points)
+    return found
+
+
+def downsample(curve: np.ndarray, n_points: int) -> np.ndarray:
+    """Means of neighbouring points, so that a curve of any length is drawn with at most `n_points`; (n, 2) -> (<= n_points, 2).
+
+    Example:
+        >>> downsample(np.array([[0.0, 1.0], [1.0, 3.0], [2.0, 5.0], [3.0, 7.0]]), 2).tolist()
+        [[0.5, 2.0], [2.5, 6.0]]
+    """
+    if len(curve) <= n_points:
+        return curve
+    return np.stack([part.mean(axis=0) for part in np.array_split(curve, n_points)])
+
+
+def closure(beta: np.ndarray) -> np.ndarray:
+    """Eye closure [0, 1] of expression coefficients (..., E): mean of both lids."""
+    return beta[..., [EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]].mean(axis=-1)
+
+
+def closed_spans(curve: np.ndarray, on: float = 0.5, off: float = 0.3) -> np.ndarray:
+    """Spans of closed eyes with hysteresis: begin above `on`, end below `off`; spans cut by either end of the clip are left out.
+
+    Args:
+        curve: (T,) eye closure [0, 1].
+        on, off: thresholds [1], off < on.
+
+    Returns:
+        (n, 2) int: first closed frame, first open frame after it.
+
+    Example:
+        >>> closed_spans(np.array([0.0, 0.6, 0.4, 0.1, 0.0, 0.9])).tolist()
+        [[1, 3]]
+    """
+    spans, start, shut = [], 0, bool(len(curve)) and curve[0] > off
+    whole = not shut
+    for frame, value in enumerate(curve):
+        if shut and value < off:
+            if whole:
+                spans.append((start, frame))
+            shut = False
+        elif not shut and value > on:
+            start, shut, whole = frame, True, True
+    return np.array(spans, dtype=int).reshape(-1, 2)
+
+
+def _training_figure(training: Training, curve_points: int) -> Figure | None:
+    import matplotlib.pyplot as plt
+
+    series = series_of(training.history, curve_points)
+    if not series:
+        return None
+    columns = min(4, len(series))
+    rows = -(-len(series) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.2 * rows), squeeze=False, layout="constrained")
+    for axis, (name, splits) in zip(axes.flat, series.items(), strict=False):
+        for split, curve in splits.items():
+            train = split.startswith("train")
+            axis.plot(
+                curve[:, 0], curve[:, 1], color="#2563eb" if train else "#c2410c", lw=1.1, marker=None if train else ".", ms=4, label=split
+            )
+        axis.set_title(name, fontsize=9)
+        axis.legend(fontsize=7)
+    for axis in axes.flat[len(series) :]:
+        axis.set_visible(False)
+    figure.suptitle(f"Training of {training.name}; horizontal: optimiser steps", fontsize=10)
+    return figure
+
+
+def _coefficients(table: pd.DataFrame, column: str, folder: Path | None, clip: str) -> dict[str, np.ndarray] | None:
+    """Coefficients of one clip by its index row, or None."""
+    if folder is None or table.empty or column not in table:
+        return None
+    rows = table[table["clip"] == clip]
+    if rows.empty or not rows.iloc[0][column]:
+        return None
+    path = folder / str(rows.iloc[0][column])
+    return read_npz(path) if path.is_file() else None
+
+
+def _curve_clips(results: Results) -> list[str]:
+    """Clips whose real and freely generated coefficients both exist, of different emotions as far as possible."""
+    if "flowvqtalker_free" not in results.generated or results.fits.empty:
+        return []
+    both = sorted(set(results.generated["flowvqtalker_free"]["clip"]) & set(results.fits["clip"]))
+    emotion = dict(zip(results.crops.get("clip", []), results.crops.get("emotion", []), strict=True))
+    first: dict[str, str] = {}
+    for clip in both:
+        first.setdefault(emotion.get(clip, ""), clip)
+    chosen = list(first.values()) + [clip for clip in both if clip not in first.values()]
+    return chosen[:_MAX_CLIPS]
+
+
+def _curves(results: Results, clip: str, methods: tuple[str, ...]) -> dict[str, dict[str, np.ndarray]]:
+    found = {"real": _coefficients(results.fits, "file", results.folders.get("fit3dmm"), clip)}
+    for method in methods:
+        found[method] = _coefficients(results.generated.get(method, pd.DataFrame()), "coefficients", results.folders.get("generate"), clip)
+    return {name: arrays for name, arrays in found.items() if arrays is not None}
+
+
+def _pose_figure(results: Results) -> Figure | None:
+    import matplotlib.pyplot as plt
+
+    clips = _curve_clips(results)
+    if not clips:
+        return None
+    figure, axes = plt.subplots(
+        3, len(clips), figsize=(3.1 * len(clips), 5.2), squeeze=False, sharex="col", sharey="row", layout="constrained"
+    )
+    for column, clip in enumerate(clips):
+        for name, arrays in _curves(results, clip, ("flowvqtalker_free",)).items():
+            pose = np.rad2deg(arrays["pose"][..., :3].reshape(-1, arrays["pose"].shape[-2], 3)[0])
+            for row in range(3):
+                axes[row, column].plot(np.arange(len(pose)) / FPS_HZ, pose[:, row], color=COLOURS[name], lw=1.2, label=name)
+        axes[0, column].set_title(clip, fontsize=8)
+        axes[2, column].set_xlabel("time [s]")
+    for row, label in enumerate(("nod rx [deg]", "turn ry [deg]", "tilt rz [deg]")):
+        axes[row, 0].set_ylabel(label)
+    axes[0, 0].legend(fontsize=7)
+    figure.suptitle("Head rotation: fitted to the real clip, and one free sample for the same sound", fontsize=10)
+    return figure
+
+
+def _eye_figure(results: Results) -> Figure | None:
+    import matplotlib.pyplot as plt
+
+    clips = _curve_clips(results)
+    if not clips:
+        return None
+    figure, axes = plt.subplots(
+        2, len(clips), figsize=(3.1 * len(clips), 3.8), squeeze=False, sharex="col", sharey="row", layout="constrained"
+    )
+    for column, clip in enumerate(clips):
+        for name, arrays in _curves(results, clip, ("flowvqtalker_free", "regression")).items():
+            beta = arrays["beta"].reshape(-1, *arrays["beta"].shape[-2:])[0]
+            seconds = np.arange(len(beta)) / FPS_HZ
+            axes[0, column].plot(seconds, closure(beta), color=COLOURS[name], lw=1.2, label=name)
+            axes[1, column].plot(seconds, beta[:, EXPRESSION_INDEX["jawOpen"]], color=COLOURS[name], lw=1.2, label=name)
+        axes[0, column].set_title(clip, fontsize=8)
+        axes[1, column].set_xlabel("time [s]")
+    axes[0, 0].set_ylabel("eye closure")
+    axes[1, 0].set_ylabel("jaw opening")
+    axes[0, 0].legend(fontsize=7)
+    figure.suptitle("Lids are one-to-many (a sample need not match), the jaw follows the sound", fontsize=10)
+    return figure
+
+
+def _windows(curves: list[np.ndarray], length: int) -> list[np.ndarray]:
+    return [curve[start : start + length] for curve in curves for start in range(0, len(curve) - length + 1, length)]
+
+
+def _blink_numbers(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds from one closing to the next inside a window, and seconds that the eyes stay closed."""
+    spans = [closed_spans(window) for window in windows]
+    gaps = np.concatenate([np.diff(span[:, 0]) for span in spans] or [np.zeros(0)])
+    shut = np.concatenate([span[:, 1] - span[:, 0] for span in spans] or [np.zeros(0)])
+    return gaps / FPS_HZ, shut / FPS_HZ
+
+
+def _blink_figure(results: Results) -> Figure | None:
+    """Real clips are a few seconds long and cut off long pauses, so generated rollouts are cut into windows of the same length."""
+    import matplotlib.pyplot as plt
+
+    folder = results.folders.get("fit3dmm")
+    if folder is None or results.fits.empty:
+        return None
+    talk = set(results.crops.loc[results.crops["role"] != "enrol", "clip"]) if "role" in results.crops else set(results.fits["clip"])
+    real = [
+        read_npz(folder / str(file))["beta"] for clip, file in zip(results.fits["clip"], results.fits["file"], strict=True) if clip in talk
+    ]
+    curves = {"real": [closure(beta) for beta in real if len(beta)]}
+    if not curves["real"]:
+        return None
+    length = int(np.median([len(curve) for curve in curves["real"]]))
+    for method in ("flowvqtalker_free", "flowvqtalker_paired", "regression"):
+        beta = read_npz(results.long[method]).get("beta") if method in results.long else None
+        if beta is not None and beta.ndim >= 2:
+            curves[method] = list(closure(beta.reshape(-1, *beta.shape[-2:])))
+    if len(curves) < 2:
+        return None
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
+    for name, closures in curves.items():
+        gaps, shut = _blink_numbers(_windows(closures, length))
+        for axis, numbers, edges in ((axes[0], gaps, np.arange(0, length / FPS_HZ + 0.2, 0.2)), (axes[1], shut, np.arange(0, 0.84, 0.04))):
+            if len(numbers):
+                weights = np.full(len(numbers), 1 / len(numbers))
+                axis.hist(
+                    numbers, bins=edges, weights=weights, histtype="step", lw=1.5, color=COLOURS[name], label=f"{name} (n={len(numbers)})"
+                )
+    axes[0].set_xlabel("from one closing to the next [s]")
+    axes[1].set_xlabel("eyes closed [s]")
+    axes[0].set_ylabel("share of blinks")
+    for axis in axes:
+        axis.legend(fontsize=7)
+    figure.suptitle(f"Blinks in windows of {length / FPS_HZ:.1f} s", fontsize=10)
+    return figure
+
+
+#: Names of the predicted-emotion column that a per-clip table may use.
+_PREDICTED = ("emotion_predicted", "emotion_pred", "predicted_emotion")
+
+
+def _confusion(table: pd.DataFrame) -> np.ndarray | None:
+    predicted = next((name for name in _PREDICTED if name in table.columns), None)
+    if predicted is None or "emotion" not in table.columns:
+        return None
+    counts = np.zeros((len(EMOTIONS), len(EMOTIONS)))
+    for true, guess in zip(table["emotion"], table[predicted], strict=True):
+        if true in EMOTIONS and guess in EMOTIONS:
+            counts[EMOTIONS.index(true), EMOTIONS.index(guess)] += 1
+    return counts if counts.any() else None
+
+
+def _confusion_figure(results: Results) -> Figure | None:
+    import matplotlib.pyplot as plt
+
+    wanted = ("ground_truth", "codebook_ceiling", "flowvqtalker_paired", "flowvqtalker_free")
+    tables = {method: counts for method in wanted if (counts := _confusion(results.per_clip.get(method, pd.DataFrame()))) is not None}
+    if not tables:
+        return None
+    figure, axes = plt.subplots(1, len(tables), figsize=(3.3 * len(tables) + 0.6, 3.6), squeeze=False, layout="constrained")
+    for axis, (method, counts) in zip(axes.flat, tables.items(), strict=True):
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        axis.imshow(share, vmin=0, vmax=1, cmap="Blues")
+        axis.grid(visible=False)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                axis.text(
+                    column,
+                    row,
+                    f"{int(count)}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if share[row, column] > 0.5 else "black",
+                )
+        axis.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=60, ha="right", fontsize=7)
+        axis.set_yticks(range(len(EMOTIONS)), EMOTIONS if axis is axes[0, 0] else [""] * len(EMOTIONS), fontsize=7)
+        axis.set_title(f"{method}  (n={int(counts.sum())})", fontsize=8)
+    axes[0, 0].set_ylabel("labelled")
+    figure.suptitle("What the emotion judge names (columns); counts of clips", fontsize=10)
+    return figure
+
+
+def _latent_figure(path: Path) -> Figure | None:
+    """First two principal axes of held-out latents z (n, D), coloured by emotion (n,) as the flow's own training wrote them."""
+    import matplotlib.pyplot as plt
+
+    arrays: dict[str, Any] = read_npz(path)
+    if not {"z", "emotion"} <= set(arrays) or len(arrays["z"]) < 3:
+        return None
+    z, emotion = arrays["z"].astype(float), arrays["emotion"].astype(int)
+    centred = z - z.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # the sign of a singular vector is arbitrary: fix it
+    flat = centred @ axes[:2].T
+    figure, axis = plt.subplots(figsize=(5.0, 4.2), layout="constrained")
+    for index, name in enumerate(EMOTIONS):
+        points = flat[emotion == index]
+        if len(points):
+            axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.6, label=name, color=f"C{index}")
+    axis.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.set_xlabel("first principal axis")
+    axis.set_ylabel("second principal axis")
+    figure.suptitle("Latent space of held-out frames by emotion", fontsize=10)
+    return figure

@@ -1,0 +1,139 @@
+"""The video gallery: for each emotion a few test clips, the methods side by side in one short video with the real sound.
+
+One video a clip keeps real and generated pictures in step, whatever the browser does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLE_RATE_HZ
+from pipeline.media import read_sound, read_video_at, synthetic_metadata, write_video
+from pipeline.params.report import ReportParams
+from pipeline.reporting.results import Results
+
+__all__ = ["GalleryClip", "choose_clips", "make_gallery"]
+
+REAL = "ground_truth"
+
+
+@dataclass(frozen=True)
+class GalleryClip:
+    """One gallery video: the mp4's bytes and which method is where, left to right."""
+
+    clip: str
+    emotion: str
+    level: int
+    identity: str
+    methods: tuple[str, ...]
+    mp4: bytes
+    has_sound: bool
+
+
+def choose_clips(results: Results, per_emotion: int) -> list[dict]:
+    """Rows of the crop index to show, by emotion in the usual order (unlabelled last).
+
+    Within an emotion strong levels come first and identities alternate; a clip qualifies when at least one method generated it.
+    """
+    if results.crops.empty:
+        return []
+    made = {clip for table in results.generated.values() for clip in table["clip"]}
+    rows = results.crops[results.crops["clip"].isin(made)].copy()
+    rows["level"] = pd.to_numeric(rows["level"], errors="coerce").fillna(0).astype(int)
+    rows = rows.sort_values(["level", "clip"], ascending=[False, True], kind="stable")
+    rows["turn"] = rows.groupby(["emotion", "identity"]).cumcount()
+    rows = rows.sort_values(["turn", "level", "clip"], ascending=[True, False, True], kind="stable")
+    order = [*EMOTIONS, ""]
+    return [row for emotion in order for row in rows[rows["emotion"] == emotion].head(per_emotion).to_dict("records")]
+
+
+def make_gallery(results: Results, params: ReportParams, limit_bytes: int) -> tuple[list[GalleryClip], int]:
+    """Encodes the gallery.
+
+    Args:
+        results: what `read_results` gives.
+        params: sizes, methods and quality.
+        limit_bytes: total size of the videos; clips that do not fit are left out, later ones of an emotion first.
+
+    Returns:
+        Clips in page order, and how many were left out for size.
+    """
+    chosen = choose_clips(results, params.gallery_clips_per_emotion)
+    rank: dict[str, int] = {}
+    by_rank: list[tuple[int, int, dict]] = []
+    for position, row in enumerate(chosen):
+        rank[row["emotion"]] = rank.get(row["emotion"], -1) + 1
+        by_rank.append((rank[row["emotion"]], position, row))
+    kept: list[tuple[int, GalleryClip]] = []
+    used, left_out = 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        for _, position, row in sorted(by_rank, key=lambda item: item[:2]):
+            clip = _encode(results, row, params, Path(folder) / "clip.mp4")
+            if clip is None:
+                continue
+            if used + len(clip.mp4) > limit_bytes:
+                left_out += 1
+                continue
+            used += len(clip.mp4)
+            kept.append((position, clip))
+    return [clip for _, clip in sorted(kept, key=lambda item: item[0])], left_out
+
+
+def _encode(results: Results, row: dict, params: ReportParams, path: Path) -> GalleryClip | None:
+    videos = {method: video for method in params.gallery_methods if (video := _video_path(results, row, method)) is not None}
+    if not videos:
+        return None
+    length = round(params.gallery_seconds * FPS_HZ)
+    strips = {method: _fit_height(read_video_at(video)[:length], params.gallery_height_px) for method, video in videos.items()}
+    n_frames = len(strips[REAL]) if REAL in strips else max(len(strip) for strip in strips.values())
+    sound = _sound(results, row, n_frames)
+    write_video(
+        path,
+        _side_by_side(list(strips.values()), n_frames),
+        sound=sound,
+        crf=params.gallery_crf,
+        metadata=synthetic_metadata("the FlowVQTalker pipeline, report step", title=f"{row['clip']}: {', '.join(strips)}"),
+    )
+    return GalleryClip(
+        str(row["clip"]), str(row["emotion"]), int(row["level"]), str(row["identity"]), tuple(strips), path.read_bytes(), sound is not None
+    )
+
+
+def _video_path(results: Results, row: dict, method: str) -> Path | None:
+    if method == REAL:
+        path = results.folders["crop"] / str(row["video"]) if row.get("video") else None
+    else:
+        table = results.generated.get(method, pd.DataFrame({"clip": []}))
+        files = table.loc[table["clip"] == row["clip"], "video"].tolist() if len(table) else []
+        path = results.folders["generate"] / str(files[0]) if files and files[0] else None
+    return path if path is not None and path.is_file() else None
+
+
+def _sound(results: Results, row: dict, n_frames: int) -> np.ndarray | None:
+    path = results.folders["crop"] / str(row["sound"]) if row.get("sound") else None
+    sound = read_sound(path) if path is not None and path.is_file() else None
+    return None if sound is None else sound[: n_frames * SAMPLE_RATE_HZ // FPS_HZ]
+
+
+def _fit_height(frames: np.ndarray, height: int) -> np.ndarray:
+    """Frames (T, H, W, 3) no higher than `height`, even sides; smaller videos stay as they are."""
+    _, h, w, _ = frames.shape
+    if h <= height:
+        return frames[:, : h - h % 2, : w - w % 2]
+    width = max(2, round(w * height / h / 2) * 2)
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)) for frame in frames])
+
+
+def _side_by_side(strips: list[np.ndarray], n_frames: int) -> Iterator[np.ndarray]:
+    """Frames of all videos beside each other; a video that is too short rests on its last frame."""
+    height = max(strip.shape[1] for strip in strips)
+    for frame in range(n_frames):
+        parts = [strip[min(frame, len(strip) - 1)] for strip in strips]
+        yield np.concatenate([np.pad(part, ((0, height - part.shape[0]), (0, 0), (0, 0))) for part in parts], axis=1)

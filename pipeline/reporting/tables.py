@@ -1,0 +1,251 @@
+"""The result table as csv (plain numbers), Markdown and LaTeX (intervals, best marks, footnotes).
+
+All three are byte-stable: fixed decimals per column, fixed order, no dates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.reporting.columns import PUBLISHED, PUBLISHED_NOTE, Direction, Group, column_of, method_of
+from pipeline.reporting.results import Results
+
+__all__ = [
+    "Cell",
+    "best_methods",
+    "cells",
+    "footnotes",
+    "format_number",
+    "quantitative_csv",
+    "quantitative_md",
+    "quantitative_tex",
+    "table_columns",
+]
+
+TITLE = "Quantitative results on the test identities"
+READING = (
+    "Brackets: 95 % bootstrap interval, clustered by identity. Bold: best of the generated rows and controls in a column "
+    "(real video, ceilings and the row driven by fitted coefficients do not compete). Arrows: direction. "
+    "Judges and image features are this project's own, trained on the same corpus' training identities; "
+    "their numbers cannot be compared with numbers from other judges."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell ready to print: number and interval as text ("" when absent), whether it is the best, footnote number or 0."""
+
+    text: str
+    interval: str = ""
+    best: bool = False
+    note: int = 0
+
+
+def format_number(value: float, decimals: int) -> str:
+    """Fixed number of decimals, without a negative zero.
+
+    Example:
+        >>> format_number(-0.0004, 2), format_number(27.3051, 2)
+        ('0.00', '27.31')
+    """
+    text = f"{value:.{decimals}f}"
+    return text[1:] if text.startswith("-") and float(text) == 0 else text
+
+
+def best_methods(results: Results, column: str) -> set[str]:
+    """Rows with the best value of a column among generated rows and controls; ties at the printed precision are all best.
+
+    A column whose best value is the real one needs a real value (`ground_truth`, else `other_take`); without one nothing is marked,
+    and neither is anything when fewer than two rows compete.
+    """
+    spec = column_of(column)
+    values = {
+        method: float(format_number(score.value, spec.decimals))
+        for method, row in results.scores.items()
+        if method_of(method).group is not Group.REFERENCE and (score := row.get(column)) is not None and score.value is not None
+    }
+    if len(values) < 2 or spec.direction is Direction.NONE:
+        return set()
+    if spec.direction is Direction.HIGHER:
+        badness = {method: -value for method, value in values.items()}
+    elif spec.direction is Direction.LOWER:
+        badness = dict(values)
+    elif spec.direction is Direction.ZERO:
+        badness = {method: abs(value) for method, value in values.items()}
+    else:
+        real = next((value for name in ("ground_truth", "other_take") if (value := _value(results, name, column)) is not None), None)
+        if real is None:
+            return set()
+        target = float(format_number(real, spec.decimals))
+        badness = {method: round(abs(value - target), spec.decimals) for method, value in values.items()}
+    least = min(badness.values())
+    return {method for method, value in badness.items() if value == least}
+
+
+def footnotes(results: Results) -> list[str]:
+    """Reasons of empty cells and remarks on others, each once, in the order of the table."""
+    found: list[str] = []
+    for row in results.scores.values():
+        for column in results.columns:
+            score = row.get(column)
+            if score is not None and score.reason and score.reason not in found:
+                found.append(score.reason)
+    return found
+
+
+def cells(results: Results) -> dict[str, dict[str, Cell]]:
+    """Method -> column -> printed cell, counts included."""
+    notes = {reason: number for number, reason in enumerate(footnotes(results), start=1)}
+    best = {column: best_methods(results, column) for column in results.columns}
+    printed: dict[str, dict[str, Cell]] = {}
+    for method, row in results.scores.items():
+        printed[method] = {}
+        for column in results.columns:
+            score, decimals = row.get(column), column_of(column).decimals
+            if score is None:
+                printed[method][column] = Cell("")
+                continue
+            text = "" if score.value is None else format_number(score.value, decimals)
+            interval = "" if score.ci is None else f"[{format_number(score.ci[0], decimals)}, {format_number(score.ci[1], decimals)}]"
+            printed[method][column] = Cell(text, interval, method in best[column], notes.get(score.reason, 0))
+        scored, expected = results.counts[method]
+        printed[method]["n_scored"] = Cell("" if scored is None else str(scored))
+        printed[method]["n_expected"] = Cell("" if expected is None else str(expected))
+    return printed
+
+
+def table_columns(results: Results) -> list[str]:
+    """All columns after `method`: declared metrics, counts, then metrics that the evaluation added."""
+    metrics = results.columns
+    declared = [name for name in metrics if column_of(name).direction is not Direction.NONE]
+    return [*declared, "n_scored", "n_expected", *(name for name in metrics if name not in declared)]
+
+
+def quantitative_csv(results: Results) -> str:
+    """Plain numbers with a point, empty cells where there is none, one row a method, LF line ends."""
+    printed, columns = cells(results), table_columns(results)
+    lines = [",".join(["method", *columns])]
+    lines += [",".join([method, *(row[column].text if column in row else "" for column in columns)]) for method, row in printed.items()]
+    return "\n".join(lines) + "\n"
+
+
+def quantitative_md(results: Results) -> str:
+    """GitHub Markdown: the table, its footnotes, how to read it, and the paper's own numbers in a block of their own."""
+    printed, columns = cells(results), table_columns(results)
+    labels = [f"{column_of(name).label} {column_of(name).direction.arrow}".strip() for name in columns]
+    lines = [f"# {TITLE}", "", _md_row(["method", *labels]), _md_row(["---", *(["---:"] * len(labels))])]
+    lines += [_md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
+    lines += ["", READING, ""]
+    lines += [f"<sup>{number}</sup> {_sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
+    names = _published_columns()
+    lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", _md_row(["", *names, "source"])]
+    lines += [_md_row(["---", *(["---:"] * len(names)), "---"])]
+    lines += [_md_row([entry.name, *(_published_number(entry.values.get(name)) for name in names), entry.source]) for entry in PUBLISHED]
+    return "\n".join(lines) + "\n"
+
+
+def quantitative_tex(results: Results) -> str:
+    """A `table*` for the booktabs and graphicx packages; intervals stand small behind the number."""
+    printed, columns = cells(results), table_columns(results)
+    heads = [_tex_escape(column_of(name).label) + _TEX_ARROWS[column_of(name).direction] for name in columns]
+    lines = [
+        "% Written by the report step; needs \\usepackage{booktabs,graphicx}.",
+        "\\begin{table*}",
+        "\\centering",
+        f"\\caption{{{TITLE}. {_tex_escape(READING)}}}",
+        "\\label{tab:quantitative}",
+        "\\resizebox{\\textwidth}{!}{%",
+        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        "\\toprule",
+        " & ".join(["Method", *heads]) + " \\\\",
+        "\\midrule",
+    ]
+    previous = None
+    for method, row in printed.items():
+        group = method_of(method).group
+        if previous not in (None, group):
+            lines.append("\\midrule")
+        previous = group
+        lines.append(" & ".join([f"\\texttt{{{_tex_escape(method)}}}", *(_tex_cell(row.get(column)) for column in columns)]) + " \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}}"]
+    notes = [f"\\textsuperscript{{{number}}}~{_tex_escape(_sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
+    lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
+    lines += ["\\end{table*}", ""]
+    names = _published_columns()
+    lines += [
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{Published by the paper, not measured here. {_tex_escape(PUBLISHED_NOTE)}}}",
+        "\\label{tab:published}",
+        f"\\begin{{tabular}}{{l{'r' * len(names)}}}",
+        "\\toprule",
+        " & ".join(["", *(_tex_escape(name) for name in names)]) + " \\\\",
+        "\\midrule",
+        *(
+            " & ".join([_tex_escape(entry.name), *(_published_number(entry.values.get(name)) for name in names)]) + " \\\\"
+            for entry in PUBLISHED
+        ),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _value(results: Results, method: str, column: str) -> float | None:
+    score = results.scores.get(method, {}).get(column)
+    return None if score is None else score.value
+
+
+def _md_row(parts: list[str]) -> str:
+    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+
+
+def _md_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    text = f"**{cell.text}**" if cell.best else cell.text
+    note = f"<sup>{cell.note}</sup>" if cell.note else ""
+    return " ".join(part for part in (text + note, cell.interval) if part)
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def _published_columns() -> list[str]:
+    names: list[str] = []
+    for entry in PUBLISHED:
+        names += [name for name in entry.values if name not in names]
+    return names
+
+
+def _published_number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+_TEX_ARROWS = {
+    Direction.HIGHER: " $\\uparrow$",
+    Direction.LOWER: " $\\downarrow$",
+    Direction.ZERO: " $\\to 0$",
+    Direction.REAL: " $\\approx$ real",
+    Direction.NONE: "",
+}
+_TEX_SPECIAL = {
+    "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "é": "\\'e",
+}  # fmt: skip
+
+
+def _tex_escape(text: str) -> str:
+    return "".join(_TEX_SPECIAL.get(letter, letter) for letter in text)
+
+
+def _tex_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    text = f"\\textbf{{{cell.text}}}" if cell.best else cell.text
+    note = f"\\textsuperscript{{{cell.note}}}" if cell.note else ""
+    interval = f"\\,{{\\tiny {cell.interval}}}" if cell.interval else ""
+    return text + note + interval
