@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, text_sha256
 from pipeline.params import validate_section
 from pipeline.params.base import Section
-from pipeline.stages import STAGES, reads_of
+from pipeline.stages import reads_of
 
 UNEXPECTED, EXPECTED = 1, 2
 

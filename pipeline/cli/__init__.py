@@ -1,0 +1,1 @@
+"""Commands for people: the console script `flowvqtalker` and helpers of the Makefile."""

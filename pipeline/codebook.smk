@@ -1,0 +1,15 @@
+rule codebook:
+    input:
+        **reads("codebook"),
+        stamp=stamp("codebook"),
+    output:
+        out("codebook"),
+    log:
+        log_of("codebook"),
+    benchmark:
+        benchmark_of("codebook")
+    threads: 1
+    resources:
+        gpu=1,
+    shell:
+        "python -m pipeline.codebook --stamp {input.stamp} --root {ROOT} --threads {threads} --out {output} 2>&1 | tee {log}"
