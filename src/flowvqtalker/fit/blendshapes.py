@@ -1,0 +1,53 @@
+"""MediaPipe's 52 blendshape scores as expected expression coefficients.
+
+MediaPipe's face landmarker scores ARKit's shapes with "Left" and "Right" spelled out, both from the subject's view; our names end in _L and
+_R and keep the two sides of browInnerUp and cheekPuff apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Order of the scores in MediaPipe's result (category names of its face landmarker task; index 0 is no shape).
+MEDIAPIPE_BLENDSHAPES: tuple[str, ...] = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
+    "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight",
+    "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft",
+    "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft",
+    "mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight",
+)  # fmt: skip
+_SHARED = ("browInnerUp", "cheekPuff")
+
+
+def arkit_name(name: str) -> str:
+    """MediaPipe's name of one of our shapes: ``eyeBlink_L`` -> ``eyeBlinkLeft``, ``browInnerUp_R`` -> ``browInnerUp``."""
+    stem, _, side = name.partition("_")
+    if not side or stem in _SHARED:
+        return stem
+    return stem + {"L": "Left", "R": "Right"}[side]
+
+
+def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Reorder blendshape scores to a face model's shapes.
+
+    Args:
+        scores: (T, 52) in [0, 1], MediaPipe's order; NaN where no face was found.
+        names: E shape names; names that MediaPipe lacks stay at zero.
+
+    Returns:
+        (T, E) float32 in [0, 1]; rows without a face are zero.
+
+    Raises:
+        ValueError: another number of columns.
+    """
+    if scores.ndim != 2 or scores.shape[1] != len(MEDIAPIPE_BLENDSHAPES):
+        raise ValueError(f"blendshapes: expected (T, {len(MEDIAPIPE_BLENDSHAPES)}), got {scores.shape}")
+    column = {name: index for index, name in enumerate(MEDIAPIPE_BLENDSHAPES)}
+    beta = np.zeros((len(scores), len(names)), dtype=np.float32)
+    for index, name in enumerate(names):
+        if arkit_name(name) in column:
+            beta[:, index] = np.clip(np.nan_to_num(scores[:, column[arkit_name(name)]]), 0, 1)
+    return beta

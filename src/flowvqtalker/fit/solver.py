@@ -1,0 +1,332 @@
+"""Damped Gauss-Newton fit of a linear face to landmarks: joint identity over some frames, then expression and pose of every frame.
+
+The energy of a frame is ``|W (project(R (mean + A alpha + E beta) + t) - landmarks)|^2`` plus quadratic priors on alpha and beta, plus
+smoothness to the neighbouring frames. W whitens by the landmark noise, trusts the jaw line less (its points slide along the face in every
+detector) and adds the gaps between lids and between lips, where a detector's errors cancel. Beta stays in its box by projected Newton steps
+(Bertsekas 1982): variables that press against a bound are held while the others are solved. Identity uses the Schur complement, so pose and
+expression are eliminated exactly instead of alternating.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowvqtalker.fit.basis import LandmarkBasis
+from flowvqtalker.fit.projection import FitCamera, first_pose, project, project_with_jacobian
+
+#: Upper and lower lids, and inner lips: pairs whose distance is worth more than their places (iBUG indices).
+GAP_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
+_JAW_LINE = range(17)
+_OUTER_EYES = (36, 45)
+
+#: Largest Gauss-Newton step per iteration: rad, cm, coefficient units.
+_MAX_STEP = (0.35, 5.0, 0.5)
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Weights of the energy. Landmark noise is a share of the outer-eye distance, so resolution does not matter.
+
+    Attributes:
+        landmark_sd_pct: standard deviation of a landmark [% of the outer-eye distance].
+        jaw_line_weight: weight of points 0-16 relative to the others [0, 1].
+        gap_weight: weight of lid and lip gaps relative to single points.
+        expression_sd: prior standard deviation of an expression coefficient, before the factor of its shape.
+        identity_sd: prior standard deviation of an identity coefficient [units of the model].
+        smooth_sd: change between neighbouring frames that is ordinary for slow shapes [coefficient].
+        smooth_fast_sd: the same for blinks, jaw and mouth.
+        smooth_angle_rad, smooth_shift_cm: the same for the pose.
+        neutral_sd_share: factor on expression_sd for frames known to be neutral (enrolment).
+        iterations, identity_iterations: Gauss-Newton steps.
+    """
+
+    landmark_sd_pct: float
+    jaw_line_weight: float
+    gap_weight: float
+    expression_sd: float
+    identity_sd: float
+    smooth_sd: float
+    smooth_fast_sd: float
+    smooth_angle_rad: float
+    smooth_shift_cm: float
+    neutral_sd_share: float
+    iterations: int
+    identity_iterations: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fitted coefficients of a clip.
+
+    Attributes:
+        alpha: (A,) float32.
+        beta: (T, E) float32 within the basis' bounds.
+        pose: (T, 6) float32 rad and cm in the given camera.
+        error_px: (T,) float32 mean landmark distance; NaN where the frame has no landmarks (its coefficients are interpolated).
+        at_bound_share: share of coefficients that can move and lie at their upper bound.
+    """
+
+    alpha: np.ndarray
+    beta: np.ndarray
+    pose: np.ndarray
+    error_px: np.ndarray
+    at_bound_share: float
+
+
+class NoLandmarksError(ValueError):
+    """No frame has finite landmarks, so there is nothing to fit."""
+
+
+def outer_eye_distance_px(landmarks: Tensor) -> Tensor:
+    """(T, 68, 2) px -> median distance of the outer eye corners [px], over the frames given."""
+    right, left = _OUTER_EYES
+    return (landmarks[:, right] - landmarks[:, left]).norm(dim=-1).median()
+
+
+def _whitener(config: FitConfig, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(rows, 68) matrix that turns landmark residuals [units of one sd] into independent ones, and the (68,) point weights."""
+    weights = torch.ones(68, dtype=dtype)
+    weights[list(_JAW_LINE)] = config.jaw_line_weight
+    gaps = torch.zeros(len(GAP_PAIRS), 68, dtype=dtype)
+    for row, (upper, lower) in enumerate(GAP_PAIRS):
+        gaps[row, upper], gaps[row, lower] = config.gap_weight, -config.gap_weight
+    return torch.cat([torch.diag(weights), gaps]), weights
+
+
+class _Problem:
+    """Landmarks, priors and weights of some frames that share one identity."""
+
+    def __init__(
+        self, basis: LandmarkBasis, landmarks: Tensor, camera: FitCamera, config: FitConfig, prior_mean: Tensor, sd_share: Tensor
+    ) -> None:
+        self.basis, self.landmarks, self.camera, self.config = basis, landmarks, camera, config
+        whitener, self.point_weights = _whitener(config, landmarks.dtype)
+        sd_px = config.landmark_sd_pct / 100 * outer_eye_distance_px(landmarks).clamp_min(1.0)
+        # Only the gram matrix matters: its root has 68 rows whatever the number of gaps.
+        gram = whitener.T @ whitener + 1e-9 * torch.eye(68, dtype=landmarks.dtype)
+        self.root = torch.linalg.cholesky(gram).T / sd_px
+        self.prior_mean = prior_mean
+        sd = (config.expression_sd * basis.sd_factor)[None] * sd_share[:, None]
+        self.free = basis.sd_factor > 0
+        self.precision = torch.where(self.free[None], sd.clamp_min(1e-9) ** -2, torch.zeros_like(sd))
+
+    def normal_equations(self, alpha: Tensor, pose: Tensor, beta: Tensor, with_identity: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Whitened Jacobian by (pose, beta), residual, and Jacobian by alpha: (T, 136, 6 + E), (T, 136), (T, 136, A) or None."""
+        points = self.basis.points(alpha, beta)
+        uv, j_pose, j_point = project_with_jacobian(points, pose, self.camera)
+        j_beta = torch.einsum("tlcd,eld->tlce", j_point, self.basis.expression)
+        jacobian = torch.cat([j_pose, j_beta], -1)
+        residual = self.landmarks - uv
+        n_frames, n_points = residual.shape[:2]
+
+        def whiten(x: Tensor) -> Tensor:
+            return (self.root @ x.reshape(n_frames, n_points, -1)).reshape(n_frames, 2 * n_points, *x.shape[3:])
+
+        j_alpha = whiten(torch.einsum("tlcd,ald->tlca", j_point, self.basis.identity)) if with_identity else None
+        return whiten(jacobian), whiten(residual), j_alpha
+
+
+def _hold(hessian: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the held variables (T, N) bool out of a batch of normal equations; their step becomes zero."""
+    free = (~held).to(hessian.dtype)
+    hessian = hessian * free[:, :, None] * free[:, None, :] + torch.diag_embed(held.to(hessian.dtype))
+    return hessian, gradient * free
+
+
+def _neighbour_mean(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the neighbouring rows (T, N) and their number (T, 1)."""
+    total, count = torch.zeros_like(x), torch.zeros(len(x), 1, dtype=x.dtype)
+    total[1:] += x[:-1]
+    total[:-1] += x[1:]
+    count[1:] += 1
+    count[:-1] += 1
+    return total / count.clamp_min(1), count
+
+
+def _frame_terms(
+    problem: _Problem, jacobian: Tensor, residual: Tensor, pose: Tensor, beta: Tensor, smooth: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Hessian (T, N, N), descent direction (T, N) and held mask (T, N) of every frame, N = 6 + E."""
+    basis = problem.basis
+    hessian = jacobian.transpose(1, 2) @ jacobian
+    gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
+    diagonal = hessian.new_full((len(pose), 6 + basis.n_expression), 1e-3)
+    diagonal[:, 6:] += problem.precision
+    gradient[:, 6:] -= problem.precision * (beta - problem.prior_mean)
+    if smooth is not None:
+        state = torch.cat([pose, beta], -1)
+        mean, count = _neighbour_mean(state)
+        weight = smooth[None] * count
+        diagonal += weight
+        gradient -= weight * (state - mean)
+    hessian = hessian + torch.diag_embed(diagonal)
+    pressing = ((beta <= basis.lower) & (gradient[:, 6:] < 0)) | ((beta >= basis.upper) & (gradient[:, 6:] > 0))
+    held = torch.cat([torch.zeros_like(pose, dtype=torch.bool), pressing | ~problem.free[None]], -1)
+    hessian, gradient = _hold(hessian, gradient, held)
+    return hessian, gradient, held
+
+
+def _apply_step(basis: LandmarkBasis, pose: Tensor, beta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    angle, shift, coefficient = _MAX_STEP
+    limits = torch.cat([step.new_full((3,), angle), step.new_full((3,), shift), step.new_full((beta.shape[1],), coefficient)])
+    step = step.clamp(-limits, limits)
+    return pose + step[:, :6], (beta + step[:, 6:]).clamp(basis.lower, basis.upper)
+
+
+def fit_identity(
+    basis: LandmarkBasis, landmarks: Tensor, camera: FitCamera, config: FitConfig, *, neutral: Tensor, prior_mean: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Identity shared by some frames.
+
+    Args:
+        basis: landmark basis.
+        landmarks: (K, 68, 2) px float64, finite; a dozen frames with varied pose are enough.
+        camera: camera of the landmarks.
+        config: weights.
+        neutral: (K,) bool, frames known to be neutral: their expressions are kept closer to rest, which separates a face that smiles
+            from a face that is made so.
+        prior_mean: (K, E) expected expressions, e.g. a blendshape estimate; None for rest.
+
+    Returns:
+        (A,) alpha, float64.
+    """
+    n_frames = len(landmarks)
+    alpha = torch.zeros(basis.n_identity, dtype=landmarks.dtype)
+    beta = torch.zeros(n_frames, basis.n_expression, dtype=landmarks.dtype) if prior_mean is None else prior_mean.clone()
+    if basis.n_identity == 0:
+        return alpha
+    share = torch.where(neutral, config.neutral_sd_share, 1.0).to(landmarks.dtype)
+    problem = _Problem(basis, landmarks, camera, config, beta.clone(), share)
+    pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
+    prior = torch.eye(basis.n_identity, dtype=landmarks.dtype) / config.identity_sd**2
+    for _ in range(config.identity_iterations):
+        jacobian, residual, j_alpha = problem.normal_equations(alpha, pose, beta, with_identity=True)
+        hessian, gradient, held = _frame_terms(problem, jacobian, residual, pose, beta, None)
+        cross = (jacobian.transpose(1, 2) @ j_alpha) * (~held)[:, :, None]
+        solved = torch.linalg.solve(hessian, torch.cat([cross, gradient[..., None]], -1))
+        reduced = prior + (j_alpha.transpose(1, 2) @ j_alpha - cross.transpose(1, 2) @ solved[..., :-1]).sum(0)
+        right = (j_alpha.transpose(1, 2) @ residual[..., None] - cross.transpose(1, 2) @ solved[..., -1:]).sum(0)[:, 0] - prior @ alpha
+        d_alpha = torch.linalg.solve(reduced, right)
+        step = solved[..., -1] - solved[..., :-1] @ d_alpha
+        alpha = alpha + d_alpha.clamp(-1.5 * config.identity_sd, 1.5 * config.identity_sd)
+        pose, beta = _apply_step(basis, pose, beta, step)
+    return alpha
+
+
+def fit_frames(
+    basis: LandmarkBasis, alpha: Tensor, landmarks: Tensor, camera: FitCamera, config: FitConfig, *,
+    prior_mean: Tensor | None = None, is_sequence: bool = True,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Expression and pose of every frame under a known identity.
+
+    Args:
+        basis: landmark basis.
+        alpha: (A,).
+        landmarks: (T, 68, 2) px float64, finite, in time order.
+        camera: camera of the landmarks.
+        config: weights.
+        prior_mean: (T, E) expected expressions; None for rest.
+        is_sequence: False for unrelated stills (no smoothness).
+
+    Returns:
+        beta (T, E) and pose (T, 6), float64.
+    """
+    n_frames = len(landmarks)
+    rest = torch.zeros(n_frames, basis.n_expression, dtype=landmarks.dtype)
+    beta = rest if prior_mean is None else prior_mean.clone()
+    problem = _Problem(basis, landmarks, camera, config, beta.clone(), torch.ones(n_frames, dtype=landmarks.dtype))
+    pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
+    fast = torch.where(basis.fast, config.smooth_fast_sd, config.smooth_sd).to(landmarks.dtype)
+    sds = torch.cat([fast.new_full((3,), config.smooth_angle_rad), fast.new_full((3,), config.smooth_shift_cm), fast])
+    smooth = sds**-2 if is_sequence and n_frames > 1 else None
+    for iteration in range(config.iterations):
+        jacobian, residual, _ = problem.normal_equations(alpha, pose, beta, with_identity=False)
+        # The first steps find each face on its own; neighbours count once they stand somewhere sensible.
+        hessian, gradient, _ = _frame_terms(problem, jacobian, residual, pose, beta, smooth if iteration >= 2 else None)
+        step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
+        pose, beta = _apply_step(basis, pose, beta, step)
+    return beta, pose
+
+
+def fit_pose(points: np.ndarray, landmarks: np.ndarray, camera: FitCamera, iterations: int = 10) -> np.ndarray:
+    """Pose that projects known points to known pixels, by unweighted Gauss-Newton.
+
+    Serves to express a true pose of another camera in the crop camera: project the true points there, map them into the crop, fit here.
+
+    Args:
+        points: (T, L, 3) cm in the head frame.
+        landmarks: (T, L, 2) px, finite.
+        camera: camera of the landmarks.
+        iterations: Gauss-Newton steps.
+
+    Returns:
+        (T, 6) float64, rad and cm.
+    """
+    target, shape = torch.as_tensor(landmarks, dtype=torch.float64), torch.as_tensor(points, dtype=torch.float64)
+    pose = first_pose(shape, target, torch.ones(shape.shape[-2], dtype=torch.float64), camera)
+    for _ in range(iterations):
+        uv, jacobian, _ = project_with_jacobian(shape.expand(len(target), -1, -1), pose, camera)
+        flat = jacobian.flatten(1, 2)
+        gram = flat.transpose(1, 2) @ flat + 1e-9 * torch.eye(6, dtype=torch.float64)
+        pose = pose + torch.linalg.solve(gram, flat.transpose(1, 2) @ (target - uv).flatten(1)[..., None])[..., 0]
+    return pose.numpy()
+
+
+def pick_frames(n_frames: int, count: int) -> np.ndarray:
+    """Indices of at most ``count`` frames spread evenly over ``n_frames``."""
+    return np.unique(np.linspace(0, n_frames - 1, min(count, n_frames)).round().astype(int))
+
+
+def present_frames(landmarks: np.ndarray) -> np.ndarray:
+    """(T, 68, 2) -> (T,) bool: frames whose landmarks are all finite."""
+    return np.isfinite(landmarks).all(axis=(1, 2))
+
+
+def fit_clip(
+    basis: LandmarkBasis, alpha: np.ndarray, landmarks_px: np.ndarray, camera: FitCamera, config: FitConfig, *,
+    prior_mean: np.ndarray | None = None, is_sequence: bool = True, chunk: int = 250,
+) -> Fit:  # fmt: skip
+    """Fit every frame of a clip; frames without a face get interpolated coefficients and a NaN error.
+
+    Args:
+        basis: landmark basis at this identity.
+        alpha: (A,) identity.
+        landmarks_px: (T, 68, 2) px, NaN where there is no face.
+        camera: camera of the landmarks.
+        config: weights.
+        prior_mean: (T, E) expected expressions or None.
+        is_sequence: False for unrelated stills.
+        chunk: frames solved at once; keeps memory flat in clip length. Chunks overlap by 8 frames so that no seam shows.
+
+    Raises:
+        NoLandmarksError: no frame has a face.
+    """
+    present = present_frames(landmarks_px)
+    if not present.any():
+        raise NoLandmarksError("no frame has landmarks")
+    where = np.flatnonzero(present)
+    landmarks = torch.as_tensor(landmarks_px[where], dtype=torch.float64)
+    prior = None if prior_mean is None else torch.as_tensor(prior_mean[where], dtype=torch.float64)
+    identity = torch.as_tensor(alpha, dtype=torch.float64)
+    beta, pose = torch.empty(len(where), basis.n_expression, dtype=torch.float64), torch.empty(len(where), 6, dtype=torch.float64)
+    margin = 8
+    for start in range(0, len(where), chunk):
+        stop = min(start + chunk, len(where))
+        first, last = max(0, start - margin), min(len(where), stop + margin)
+        part = fit_frames(
+            basis, identity, landmarks[first:last], camera, config,
+            prior_mean=None if prior is None else prior[first:last], is_sequence=is_sequence,
+        )  # fmt: skip
+        beta[start:stop], pose[start:stop] = (x[start - first : stop - first] for x in part)
+    uv = project(basis.points(identity, beta), pose, camera)
+    error = np.full(len(landmarks_px), np.nan, dtype=np.float32)
+    error[where] = (uv - landmarks).norm(dim=-1).mean(-1).numpy()
+    moving = (basis.sd_factor > 0).numpy()
+    at_bound = float((beta[:, moving] >= basis.upper[moving] - 1e-6).double().mean())
+    frames = np.arange(len(landmarks_px))
+    fill = lambda x: np.stack([np.interp(frames, where, column) for column in x.numpy().T], 1).astype(np.float32)  # noqa: E731
+    return Fit(np.asarray(alpha, dtype=np.float32), fill(beta), fill(pose), error, at_bound)
