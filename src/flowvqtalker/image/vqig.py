@@ -1,0 +1,441 @@
+"""Stage II: the vector-quantised image generator (VQIG), from one portrait and motion coefficients to frames.
+
+    z_c = E_h(I_0) quantised          identity and texture of the source
+    sigma = psi(beta, rho)            motion descriptor of a window around the frame
+    I_w = W(I_0, sigma)               source warped by an AdaIN-modulated flow network
+    z_w = E_w(I_w)                    features of the warped picture
+    z_f = phi(z_w, z_c)               spatial modulation
+    MHCA(query z_f, key/value z_c)    texture that the warp lost
+    T                                 Transformer, AdaIN by sigma; its vectors look up the nearest codes in C
+    frame = D_h(codes)
+
+Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
+of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/imagegen.md).
+E_h, C and D_h come frozen from the codebook; E_w starts as a copy of E_h and every other branch starts at zero, so that an
+untrained VQIG already shows the source as the codebook reproduces it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowvqtalker.checks import check_image, check_shape
+from flowvqtalker.image.codebook import Codebook, Encoder, state_sha256
+from flowvqtalker.image.layers import (
+    AdaIN,
+    AdaINBlock,
+    Attention,
+    ResBlock,
+    SpatialModulation,
+    TransformerBlock,
+    autocast,
+    conv3,
+    zero_init,
+)
+
+POSE_DIM = 6
+
+
+@dataclass(frozen=True)
+class VQIGConfig:
+    """Shape of the generator.
+
+    Attributes:
+        expression_dim: E, number of expression coefficients.
+        window: frames on each side of the frame that psi sees; edges are repeated.
+        descriptor_dim: dimensions of sigma.
+        warp_width: channels of the warp network at a quarter of the resolution.
+        warp_blocks: AdaIN blocks per resolution of the warp network.
+        width: channels of the Transformer.
+        heads: attention heads.
+        layers: Transformer layers.
+        merge: tokens of a merge x merge square share one Transformer vector.
+        warp: warp the source (variant no_warp: the source enters E_w as it is).
+        phi: modulate z_w with z_c (variant no_phi: z_f = z_w).
+        mhca: attend to z_c (variant no_mhca).
+        codes: decode nearest codes (variant no_codebook: D_h gets the Transformer's vectors themselves).
+    """
+
+    expression_dim: int
+    window: int
+    descriptor_dim: int
+    warp_width: int
+    warp_blocks: int
+    width: int
+    heads: int
+    layers: int
+    merge: int
+    warp: bool
+    phi: bool
+    mhca: bool
+    codes: bool
+
+
+class Motion(NamedTuple):
+    """Motion of B frames and of their sources.
+
+    Attributes:
+        window: (B, 2 w + 1, E + 6) coefficients [beta | pose (rad, cm)] around each frame.
+        source: (B, E + 6) coefficients of each source picture.
+    """
+
+    window: Tensor
+    source: Tensor
+
+
+class SourceState(NamedTuple):
+    """What depends on the source picture alone; made once per clip by ``VQIG.prepare_source``.
+
+    Attributes:
+        image: (1, 3, H, W) in [0, 1].
+        coefficients: (1, E + 6).
+        codes: (1, D, h, w), z_c.
+        warp_maps: feature maps of the warp network's encoder.
+        keys_values: keys and values of the cross-attention, or None without it.
+    """
+
+    image: Tensor
+    coefficients: Tensor
+    codes: Tensor
+    warp_maps: tuple[Tensor, ...]
+    keys_values: tuple[Tensor, Tensor] | None
+
+
+class Output(NamedTuple):
+    """Result of one forward pass; see ``VQIG.forward``."""
+
+    image: Tensor | None
+    warped: Tensor
+    flow: Tensor
+    vectors: Tensor | None
+    logits: Tensor | None
+
+
+def make_windows(coefficients: Tensor, reach: int) -> Tensor:
+    """Windows (T, 2 reach + 1, F) around each of T frames (T, F); frames beyond the ends repeat the first and the last."""
+    t = len(coefficients)
+    at = (torch.arange(t)[:, None] + torch.arange(-reach, reach + 1)[None]).clamp(0, t - 1)
+    return coefficients[at.to(coefficients.device)]
+
+
+def identity_grid(height: int, width: int, device: torch.device) -> Tensor:
+    """Sampling grid (1, H, W, 2) of ``grid_sample`` (align_corners=False) that leaves a picture as it is."""
+    y = (torch.arange(height, device=device, dtype=torch.float32) * 2 + 1) / height - 1
+    x = (torch.arange(width, device=device, dtype=torch.float32) * 2 + 1) / width - 1
+    return torch.stack([x[None, :].expand(height, -1), y[:, None].expand(-1, width)], -1)[None]
+
+
+def warp_image(image: Tensor, flow: Tensor) -> Tensor:
+    """Backward warp: output(p) = image(p + flow(p)), bilinear, border repeated.
+
+    Args:
+        image: (B, 3, H, W).
+        flow: (B, 2, h, w) displacement (u, v) in half sides of the picture; enlarged bilinearly to (H, W).
+
+    Returns:
+        (B, 3, H, W).
+    """
+    if flow.shape[-2:] != image.shape[-2:]:
+        flow = F.interpolate(flow, size=image.shape[-2:], mode="bilinear", align_corners=False)
+    grid = identity_grid(*image.shape[-2:], image.device) + flow.permute(0, 2, 3, 1)
+    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class Descriptor(nn.Module):
+    """psi: window of target coefficients and the source's -> sigma.
+
+    The window is standardised; temporal convolutions smooth the fitter's noise, the frame itself and its difference to the
+    source enter beside them, because the flow to predict is a function of that difference. (PIRenderer gives the target
+    alone: its source pose must then be read from the picture.)
+    """
+
+    def __init__(self, config: VQIGConfig) -> None:
+        super().__init__()
+        features, dim = config.expression_dim + POSE_DIM, config.descriptor_dim
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+        self.temporal = nn.Sequential(nn.Conv1d(features, dim, 3, padding=1), nn.SiLU(), nn.Conv1d(dim, dim, 3, padding=1), nn.SiLU())
+        self.mlp = nn.Sequential(nn.Linear(dim + 2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, motion: Motion) -> Tensor:
+        """Motion of B frames -> sigma (B, descriptor_dim)."""
+        window = (motion.window - self.mean) / self.std
+        source = (motion.source - self.mean) / self.std
+        smooth = self.temporal(window.transpose(1, 2)).mean(-1)
+        centre = window[:, window.shape[1] // 2]
+        return self.mlp(torch.cat([smooth, centre, centre - source], 1))
+
+
+class WarpNetwork(nn.Module):
+    """W: flow from the source's features, modulated by sigma through AdaIN (the image level).
+
+    The encoder sees only the source (its maps are kept per clip); the decoder is modulated per frame. The flow is the sum of
+    an affine motion of the whole picture, read from sigma, and a dense field at a quarter of the resolution.
+    """
+
+    def __init__(self, config: VQIGConfig) -> None:
+        super().__init__()
+        w, dim = config.warp_width, config.descriptor_dim
+        channels = [w, w * 3 // 2, w * 2]
+        self.stem = conv3(48 + 2, w)
+        self.enter = nn.ModuleList([ResBlock(w), nn.Sequential(conv3(w, channels[1], 2), ResBlock(channels[1])),
+                                    nn.Sequential(conv3(channels[1], channels[2], 2), ResBlock(channels[2]))])  # fmt: skip
+        self.blocks = nn.ModuleList(nn.ModuleList(AdaINBlock(c, dim) for _ in range(config.warp_blocks)) for c in channels[::-1])
+        self.up = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in ((channels[2], channels[1]), (channels[1], channels[0])))
+        self.norm = AdaIN(w, dim)
+        self.dense = zero_init(conv3(w, 2))
+        self.affine = zero_init(nn.Linear(dim, 6))
+
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps at 1/4, 1/8 and 1/16 of the source (B, 3, H, W)."""
+        h = F.pixel_unshuffle(image * 2 - 1, 4)
+        grid = identity_grid(*h.shape[-2:], h.device).permute(0, 3, 1, 2).expand(len(h), -1, -1, -1)
+        h = self.stem(torch.cat([h, grid.to(h.dtype)], 1))
+        maps = []
+        for stage in self.enter:
+            h = stage(h)
+            maps.append(h)
+        return tuple(maps)
+
+    def forward(self, maps: tuple[Tensor, ...], sigma: Tensor) -> Tensor:
+        """Flow (B, 2, H / 4, W / 4) in half sides of the picture; ``maps`` may have batch 1."""
+        b = len(sigma)
+        h = maps[2].expand(b, -1, -1, -1)
+        for level in range(3):
+            if level:
+                h = F.interpolate(self.up[level - 1](h), size=maps[2 - level].shape[-2:], mode="bilinear", align_corners=False)
+                h = h + maps[2 - level]
+            for block in self.blocks[level]:
+                h = block(h, sigma)
+        dense = self.dense(F.silu(self.norm(h, sigma))).float()
+        grid = identity_grid(*dense.shape[-2:], dense.device)
+        matrix = self.affine(sigma).float().unflatten(1, (2, 3))
+        ones = torch.cat([grid, torch.ones_like(grid[..., :1])], -1)
+        return dense + torch.einsum("bij,hwj->bihw", matrix, ones[0])
+
+
+class VQIG(nn.Module):
+    """The generator. The codebook is held outside the module tree: it is frozen and saved by its own stage.
+
+    Args:
+        config: shape.
+        codebook: frozen codebook.
+    """
+
+    def __init__(self, config: VQIGConfig, codebook: Codebook) -> None:
+        super().__init__()
+        if any(parameter.requires_grad for parameter in codebook.parameters()):
+            raise ValueError("codebook: must be frozen (Codebook.freeze) before a generator is built on it")
+        self.config = config
+        self._codebook = [codebook]
+        dim, width, merge = codebook.config.dim, config.width, config.merge
+        self.psi = Descriptor(config)
+        self.warp = WarpNetwork(config) if config.warp else None
+        self.encoder = Encoder(codebook.config)
+        self.encoder.load_state_dict(codebook.encoder.state_dict())
+        self.phi = SpatialModulation(dim, dim, width // 2) if config.phi else None
+        self.merge = nn.Conv2d(dim, width, merge, merge)
+        self.mhca = Attention(width, config.heads, context_dim=width) if config.mhca else None
+        self.enter = AdaINBlock(width, config.descriptor_dim)
+        self.transformer = nn.ModuleList(TransformerBlock(width, config.heads) for _ in range(config.layers))
+        self.modulate = nn.ModuleList(AdaINBlock(width, config.descriptor_dim) for _ in range(max(config.layers - 1, 0)))
+        self.split = (
+            nn.Sequential(nn.Conv2d(width, width * merge**2 // 2, 1), nn.PixelShuffle(merge))
+            if merge > 1
+            else nn.Conv2d(width, width // 2, 1)
+        )
+        self.last = nn.Sequential(conv3(width // 2 + dim, width // 2), nn.SiLU(), zero_init(conv3(width // 2, dim)))
+        # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.register_buffer("code_scale", _neighbour_distance(codebook.quantizer.embedding))
+
+    @property
+    def codebook(self) -> Codebook:
+        """The frozen codebook."""
+        return self._codebook[0]
+
+    def _positions(self, h: Tensor) -> Tensor:
+        """Sine and cosine features (1, width, h, w) of the token's place; no weights, so any picture size works."""
+        height, width = h.shape[-2:]
+        grid = identity_grid(height, width, h.device)[0]
+        n = self.config.width // 4
+        frequency = torch.pi * 2.0 ** (torch.arange(n, device=h.device) * (4.0 / max(n - 1, 1)) - 1)
+        angle = (grid[..., None] * frequency).flatten(2)
+        return torch.cat([angle.sin(), angle.cos()], -1).permute(2, 0, 1)[None]
+
+    def _tokens(self, z: Tensor) -> Tensor:
+        """(B, D, h, w) -> merged tokens with their places (B, width, h / merge, w / merge)."""
+        h = self.merge(z)
+        return h + self._positions(h).to(h.dtype)
+
+    def _source_keys(self, codes: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.mhca is None:
+            return None
+        return self.mhca.keys_values(self._tokens(codes).flatten(2).transpose(1, 2))
+
+    def warp_source(self, image: Tensor, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
+        """Descriptor sigma (B, d), flow (B, 2, H / 4, W / 4) and warped source (B, 3, H, W): all that the first phase trains."""
+        sigma = self.psi(motion)
+        if self.warp is None:
+            return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 4, image.shape[-1] // 4), image
+        flow = self.warp(self.warp.encode(image), sigma)
+        return sigma, flow, warp_image(image, flow)
+
+    def refine(self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor) -> Tensor:
+        """Vectors (B, D, h, w) that look up the codes of the frame, from I_w, z_c and sigma."""
+        z_w = self.encoder(warped)
+        codes = codes.to(z_w.dtype).expand(len(z_w), -1, -1, -1)
+        z_f = self.phi(z_w, codes) if self.phi is not None else z_w
+        h = self.enter(self._tokens(z_f), sigma)
+        size = h.shape[-2:]
+        for index, block in enumerate(self.transformer):
+            if index:
+                h = self.modulate[index - 1](h, sigma)
+            tokens = h.flatten(2).transpose(1, 2)
+            if index == 0 and self.mhca is not None and keys_values is not None:
+                tokens = self.mhca(tokens, tuple(part.expand(len(tokens), -1, -1, -1) for part in keys_values))
+            h = block(tokens).transpose(1, 2).unflatten(2, size)
+        change = self.last(torch.cat([self.split(h), z_f], 1))
+        return z_f.float() + change.float()
+
+    def code_logits(self, vectors: Tensor) -> Tensor:
+        """Logits (B, h, w, K) of the codes: minus the squared distance of vector and code over a learned temperature."""
+        embedding = self.codebook.quantizer.embedding
+        flat = vectors.float().permute(0, 2, 3, 1)
+        distance = flat.square().sum(-1, keepdim=True) - 2 * flat @ embedding.t() + embedding.square().sum(1)
+        return -distance / (self.code_scale * self.log_temperature.exp())
+
+    def decode(self, vectors: Tensor) -> Tensor:
+        """Frame (B, 3, H, W), not clamped: nearest codes (straight-through gradient) or the vectors themselves, through D_h."""
+        if self.config.codes:
+            nearest = self.codebook.quantizer.lookup(self.codebook.quantizer.nearest(vectors.permute(0, 2, 3, 1)))
+            vectors = vectors + (nearest - vectors).detach()
+        return self.codebook.decode(vectors)
+
+    def forward(self, image: Tensor, motion: Motion, *, phase: str = "image") -> Output:
+        """Training pass.
+
+        Args:
+            image: (B, 3, H, W) sources in [0, 1].
+            motion: of B frames.
+            phase: "warp" stops at I_w, "codes" at the logits, "image" decodes.
+
+        Returns:
+            ``warped`` and ``flow`` always; ``vectors`` and ``logits`` from phase "codes" on; ``image`` in phase "image".
+        """
+        sigma, flow, warped = self.warp_source(image, motion)
+        if phase == "warp":
+            return Output(None, warped, flow, None, None)
+        with torch.no_grad():
+            codes = self.codebook.encode(image).values
+        vectors = self.refine(warped, codes, self._source_keys(codes), sigma)
+        logits = self.code_logits(vectors) if self.config.codes else None
+        return Output(self.decode(vectors) if phase == "image" else None, warped, flow, vectors, logits)
+
+    @torch.inference_mode()
+    def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> SourceState:
+        """Everything that depends on the source alone.
+
+        Args:
+            image: (3, H, W) or (1, 3, H, W) in [0, 1].
+            beta: (E,) fitted expression of the picture.
+            pose: (6,) fitted pose of the picture [rad, cm].
+            precision: "bf16" or "fp32".
+
+        Raises:
+            ShapeError, ValueError: wrong shapes or values outside [0, 1].
+        """
+        image = image[None] if image.ndim == 3 else image
+        check_image("image", image)
+        check_shape("beta", beta, (self.config.expression_dim,))
+        check_shape("pose", pose, (POSE_DIM,))
+        with autocast(image.device, precision):
+            codes = self.codebook.encode(image).values
+            maps = self.warp.encode(image) if self.warp is not None else ()
+            keys_values = self._source_keys(codes)
+        return SourceState(image, torch.cat([beta, pose]).float()[None], codes, maps, keys_values)
+
+    @torch.inference_mode()
+    def render(self, source: SourceState, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> Tensor:
+        """Frames of one batch of windows.
+
+        Args:
+            source: from ``prepare_source``.
+            beta: (B, 2 w + 1, E) expression windows.
+            pose: (B, 2 w + 1, 6) pose windows [rad, cm].
+            precision: "bf16" or "fp32".
+
+        Returns:
+            (B, 3, H, W) float32 in [0, 1].
+        """
+        reach = 2 * self.config.window + 1
+        check_shape("beta", beta, (None, reach, self.config.expression_dim))
+        check_shape("pose", pose, (len(beta), reach, POSE_DIM))
+        motion = Motion(torch.cat([beta, pose], -1).float(), source.coefficients.expand(len(beta), -1))
+        image = source.image.expand(len(beta), -1, -1, -1)
+        with autocast(image.device, precision):
+            sigma = self.psi(motion)
+            warped = warp_image(image, self.warp(source.warp_maps, sigma)) if self.warp is not None else image
+            warped = warped.contiguous(memory_format=torch.channels_last)
+            frames = self.decode(self.refine(warped, source.codes, source.keys_values, sigma))
+        return frames.float().clamp(0, 1)
+
+    def render_clip(self, source: SourceState, beta: Tensor, pose: Tensor, *, batch_size: int = 16, precision: str = "bf16") -> Tensor:
+        """Frames of a whole clip.
+
+        Every batch has the same size (the last one is filled up and cut), so that a frame does not depend on where a clip or a
+        chunk ends.
+
+        Args:
+            source: from ``prepare_source``.
+            beta: (T, E) expression.
+            pose: (T, 6) pose [rad, cm].
+            batch_size: frames rendered together; changes speed and memory only.
+            precision: "bf16" or "fp32".
+
+        Returns:
+            (T, H, W, 3) uint8 RGB.
+        """
+        windows = make_windows(torch.cat([beta, pose], 1).float(), self.config.window)
+        frames = []
+        for start in range(0, len(windows), batch_size):
+            part = windows[start : start + batch_size]
+            full = torch.cat([part, part[-1:].expand(batch_size - len(part), -1, -1)]) if len(part) < batch_size else part
+            image = self.render(
+                source, full[..., : self.config.expression_dim], full[..., self.config.expression_dim :], precision=precision
+            )
+            frames.append((image[: len(part)] * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu())
+        return torch.cat(frames)
+
+
+def _neighbour_distance(embedding: Tensor) -> Tensor:
+    """Median squared distance of a code to its nearest other code (K, D) -> scalar > 0."""
+    distance = torch.cdist(embedding, embedding).square()
+    distance.fill_diagonal_(torch.inf)
+    return distance.amin(1).median().clamp_min(1e-4)
+
+
+def save_vqig(model: VQIG) -> dict[str, Any]:
+    """Payload for ``torch.save``: configuration, state and the hash of the codebook it was trained on."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return {"config": asdict(model.config), "state": state, "codebook_sha256": state_sha256(model.codebook.state_dict())}
+
+
+def load_vqig(payload: dict[str, Any], codebook: Codebook) -> VQIG:
+    """Generator of a payload made by ``save_vqig``, in evaluation mode.
+
+    Raises:
+        ValueError: ``codebook`` is not the one the generator was trained on.
+    """
+    found = state_sha256(codebook.state_dict())
+    if found != payload["codebook_sha256"]:
+        raise ValueError(f"codebook: the generator was trained on {payload['codebook_sha256'][:12]}, this one is {found[:12]}")
+    model = VQIG(VQIGConfig(**payload["config"]), codebook)
+    model.load_state_dict(payload["state"])
+    model.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last).eval()
