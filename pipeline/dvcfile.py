@@ -48,19 +48,19 @@ def _outs(config: dict[str, Any], stage: Stage) -> dict[str, list[Any]]:
     return {"outs": [folder.replace("{variant}", "${item.variant}")]}
 
 
-def _source_roots(config: dict[str, Any], back: str) -> list[str]:
+def _source_roots(config: dict[str, Any]) -> list[str]:
     """Users' folders of videos, as dependencies of the corpus stage."""
-    return [str(source["root"]) if os.path.isabs(str(source["root"])) else back + str(source["root"]) for source in config["corpus"]["sources"] if source.get("root")]
+    return [str(source["root"]) for source in config["corpus"]["sources"] if source.get("root")]
 
 
-def dvc_dict(config: dict[str, Any], configfile: str = "") -> dict[str, Any]:
+def dvc_dict(config: dict[str, Any]) -> dict[str, Any]:
     """Content of dvc.yaml for a merged configuration."""
     root = run_root(config)
     back = "" if root == Path(".") else os.path.relpath(".", root) + "/"
     stages: dict[str, Any] = {}
     for stage in STAGES.values():
         target = str(root / stage.out).replace("{variant}", "${item.variant}")
-        options = f" --configfile {configfile}" if configfile else ""
+        options = f" --configfile {root}/params.yaml" if back else ""
         entry: dict[str, Any] = {}
         if stage.fan:
             entry["matrix"] = {"variant": variants(config, stage.name)}
@@ -71,7 +71,7 @@ def dvc_dict(config: dict[str, Any], configfile: str = "") -> dict[str, Any]:
         prefix = "" if not back else f"{root}/"
         deps = [prefix + (_folder(path)) for path in reads_of(config, stage.name).values()]
         deps = [f"{prefix}reports/evaluate/metrics.json" if dep == f"{prefix}reports/evaluate" else dep for dep in deps]
-        entry["deps"] = sorted({*deps, *stage_code_files(stage.name), *(_source_roots(config, "") if stage.name == "corpus" else [])})
+        entry["deps"] = sorted({*deps, *stage_code_files(stage.name), *(_source_roots(config) if stage.name == "corpus" else [])})
         keys = _params_keys(config, stage)
         entry["params"] = keys if not back else [{f"{prefix}params.yaml": keys}]
         for kind, values in _outs(config, stage).items():
@@ -89,9 +89,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def dvc_text(config: dict[str, Any], configfile: str = "") -> str:
+def dvc_text(config: dict[str, Any]) -> str:
     """Text of dvc.yaml."""
-    return _HEADER + yaml.dump(dvc_dict(config, configfile), Dumper=_Dumper, sort_keys=False, width=200, default_flow_style=False)
+    return _HEADER + yaml.dump(dvc_dict(config), Dumper=_Dumper, sort_keys=False, width=200, default_flow_style=False)
 
 
 def write_dvc_file(*configfiles: str) -> Path:
@@ -101,7 +101,7 @@ def write_dvc_file(*configfiles: str) -> Path:
     root = run_root(config)
     if root != Path("."):
         write_text(root / "params.yaml", yaml.dump(config, Dumper=_Dumper, sort_keys=False))
-    write_text(root / "dvc.yaml", dvc_text(config, *configfiles))
+    write_text(root / "dvc.yaml", dvc_text(config))
     return root / "dvc.yaml"
 
 

@@ -137,7 +137,7 @@ def quantitative_md(results: Results) -> str:
     lines += [_md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
     lines += ["", READING, ""]
     lines += [f"<sup>{number}</sup> {_sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
-    names = _published_columns()
+    names = published_columns()
     lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", _md_row(["", *names, "source"])]
     lines += [_md_row(["---", *(["---:"] * len(names)), "---"])]
     lines += [_md_row([entry.name, *(_published_number(entry.values.get(name)) for name in names), entry.source]) for entry in PUBLISHED]
@@ -171,7 +171,7 @@ def quantitative_tex(results: Results) -> str:
     notes = [f"\\textsuperscript{{{number}}}~{_tex_escape(_sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
     lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
     lines += ["\\end{table*}", ""]
-    names = _published_columns()
+    names = published_columns()
     lines += [
         "\\begin{table}",
         "\\centering",
@@ -214,7 +214,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _published_columns() -> list[str]:
+def published_columns() -> list[str]:
     names: list[str] = []
     for entry in PUBLISHED:
         names += [name for name in entry.values if name not in names]

@@ -1,0 +1,53 @@
+"""Write the tables, the figures and the self-contained page of a run.
+
+Reads: reports/evaluate/{metrics.json, checks.json, <method>.csv}, the indices of generate, crop and fit3dmm, the folders of the trainings.
+Writes: reports/tables/quantitative.{csv,md,tex}, reports/figures/*.png, reports/index.html (last).
+Parameters: `report`. Seconds for a hundred clips: about twenty, most of it encoding the gallery.
+"""
+
+from __future__ import annotations
+
+from pipeline.context import Context, main
+from pipeline.io import write_text
+from pipeline.reporting.figures import make_figures, save_figures
+from pipeline.reporting.gallery import make_gallery
+from pipeline.reporting.page import render_page
+from pipeline.reporting.results import read_results
+from pipeline.reporting.tables import quantitative_csv, quantitative_md, quantitative_tex
+
+#: Share of the page that base64 leaves for video bytes once pictures and text have taken theirs.
+BASE64_GROWTH = 4 / 3
+
+
+def run(ctx: Context) -> None:
+    """Make the report of a run."""
+    results = read_results(ctx.reads)
+    folder = ctx.out.parent
+    for suffix, text in (("csv", quantitative_csv(results)), ("md", quantitative_md(results)), ("tex", quantitative_tex(results))):
+        write_text(folder / "tables" / f"quantitative.{suffix}", text)
+    ctx.log.info("tables written to %s", folder / "tables")
+    figures = save_figures(make_figures(results, ctx.cfg.curve_points), folder / "figures")
+    ctx.log.info("%d figures written to %s", len(figures), folder / "figures")
+
+    def page(gallery: list, left_out: int) -> str:
+        return render_page(
+            results,
+            name=ctx.stamp["name"],
+            seed=ctx.seed,
+            gallery=gallery,
+            left_out=left_out,
+            figures=figures,
+            settings={name: section.model_dump() for name, section in sorted(ctx.params.items())},
+            curve_points=ctx.cfg.curve_points,
+        )
+
+    free = ctx.cfg.page_limit_mb * 1e6 - len(page([], 0).encode())
+    gallery, left_out = make_gallery(results, ctx.cfg, limit_bytes=int(max(free, 0) / BASE64_GROWTH * 0.98))
+    if left_out:
+        ctx.log.warning("%d gallery clips left out: report.page_limit_mb is %g", left_out, ctx.cfg.page_limit_mb)
+    write_text(ctx.out, page(gallery, left_out))
+    ctx.log.info("page with %d clips written to %s", len(gallery), ctx.out)
+
+
+if __name__ == "__main__":
+    main(run)

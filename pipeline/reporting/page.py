@@ -1,0 +1,182 @@
+"""The self-contained page: everything inline, nothing from the network (its content security policy forbids it)."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from pipeline.reporting.charts import line_chart
+from pipeline.reporting.columns import PUBLISHED, PUBLISHED_NOTE, column_of, method_of
+from pipeline.reporting.figures import series_of
+from pipeline.reporting.gallery import GalleryClip
+from pipeline.reporting.page_script import SCRIPT
+from pipeline.reporting.page_style import STYLE
+from pipeline.reporting.page_template import TEMPLATE
+from pipeline.reporting.results import Results, Training
+from pipeline.reporting.tables import READING, Cell, cells, footnotes, published_columns, table_columns
+
+__all__ = ["check_rows", "flatten", "render_page"]
+
+#: What each figure shows; training figures are drawn as curves on the page itself.
+CAPTIONS = {
+    "pose_curves": "Head rotation of test clips: fitted to the real video, and one free sample for the same sound.",
+    "eye_opening": "Eye closure and jaw opening of test clips. Lids are one-to-many, the jaw follows the sound.",
+    "blink_intervals": "Time between blinks and duration of blinks, real against generated, in windows of equal length.",
+    "emotion_confusion": "Labelled emotion (rows) against the judge's answer (columns).",
+}
+GRID_CAPTIONS = {"grid": "Sample grid as the training wrote it."}
+
+
+def render_page(
+    results: Results,
+    *,
+    name: str,
+    seed: int,
+    gallery: list[GalleryClip],
+    left_out: int,
+    figures: Mapping[str, bytes],
+    settings: Mapping[str, Any],
+    curve_points: int,
+) -> str:
+    """The page as one HTML text.
+
+    Args:
+        results: what `read_results` gives.
+        name: the configuration's name.
+        seed: the configuration's seed.
+        gallery: encoded clips in page order.
+        left_out: clips that did not fit the size limit.
+        figures: PNG bytes by file stem.
+        settings: parameter sections by name, plain values.
+        curve_points: most points drawn of one learning curve.
+    """
+    printed, columns = cells(results), table_columns(results)
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(TEMPLATE).render(
+        name=name,
+        seed=seed,
+        data_sha256=results.data_sha256,
+        style=STYLE,
+        script=SCRIPT,
+        tiles=_tiles(results),
+        reading=READING,
+        columns=[column_of(column) for column in columns],
+        rows=[{"method": method_of(method), "cells": [row.get(column, Cell("")) for column in columns]} for method, row in printed.items()],
+        notes=footnotes(results),
+        published=PUBLISHED,
+        published_note=PUBLISHED_NOTE,
+        published_columns=published_columns(),
+        checks=check_rows(results.checks),
+        gallery=_gallery_groups(gallery),
+        left_out=left_out,
+        trainings=[_training(training, curve_points) for training in results.trainings],
+        figures=[
+            {"caption": CAPTIONS.get(stem, stem.replace("_", " ").capitalize() + "."), "data": _base64(content)}
+            for stem, content in figures.items()
+            if not stem.startswith("training_")
+        ],
+        facts=[("Judges", flatten(results.judges)), ("Floors", flatten(results.floors))],
+        settings=[(section, _flat_entries("", values)) for section, values in settings.items()],
+    )
+
+
+def check_rows(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Checks as text: a check that could not be measured is neither passed nor failed."""
+    rows = []
+    for check in checks:
+        passed = check.get("pass")
+        kind, word = ("open", "not measured") if passed is None else ("pass", "pass") if passed else ("fail", "fail")
+        ci = check.get("ci")
+        rows.append(
+            {
+                "name": check.get("name", ""),
+                "value": _text(check.get("value")),
+                "ci": f"[{_text(ci[0])}, {_text(ci[1])}]" if isinstance(ci, (list, tuple)) and len(ci) == 2 else "",
+                "n": _text(check.get("n")),
+                "target": _text(check.get("target")),
+                "reason": check.get("reason") or "",
+                "kind": kind,
+                "word": word,
+            }
+        )
+    return rows
+
+
+def flatten(tree: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """A nested document as groups of dotted names and printed values, one group per top-level key that holds more than a value."""
+    loose = [(name, _text(value)) for name, value in sorted(tree.items()) if not isinstance(value, dict)]
+    groups = [("", loose)] if loose else []
+    return groups + [(name, _flat_entries("", value)) for name, value in sorted(tree.items()) if isinstance(value, dict) and value]
+
+
+def _flat_entries(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and "value" in value and set(value) <= {"value", "ci", "n", "reason"}:
+        ci = value.get("ci")
+        interval = f" [{_text(ci[0])}, {_text(ci[1])}]" if isinstance(ci, (list, tuple)) and len(ci) == 2 else ""
+        number = _text(value["value"]) or str(value.get("reason") or "")
+        return [(prefix, number + interval + (f" (n={value['n']})" if value.get("n") else ""))]
+    if isinstance(value, Mapping):
+        return [
+            entry for name in sorted(value, key=str) for entry in _flat_entries(f"{prefix}.{name}" if prefix else str(name), value[name])
+        ]
+    return [(prefix or "value", _text(value))]
+
+
+def _text(value: Any) -> str:
+    """A value for people: four significant digits, words for truth values, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else ""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(part) for part in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
+    return str(value)
+
+
+def _tiles(results: Results) -> list[dict[str, str]]:
+    measured = [check for check in results.checks if check.get("pass") is not None]
+    passed = sum(bool(check["pass"]) for check in measured)
+    scored = {method: count for method, (count, _) in results.counts.items() if count}
+    expected = max((count for _, count in results.counts.values() if count), default=0)
+    tiles = [{"value": f"{passed} / {len(measured)}", "label": "checks passed, of those measured"}] if measured else []
+    tiles.append({"value": str(len(scored)), "label": "methods with scores"})
+    tiles.append(
+        {"value": f"{max(scored.values(), default=0)}" + (f" / {expected}" if expected else ""), "label": "test clips scored / expected"}
+    )
+    tiles.append({"value": str(len(results.trainings)), "label": "trainings"})
+    return tiles
+
+
+def _gallery_groups(gallery: list[GalleryClip]) -> list[tuple[str, list[dict[str, Any]]]]:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for clip in gallery:
+        entry = {name: getattr(clip, name) for name in ("clip", "level", "identity", "methods", "has_sound")}
+        groups.setdefault(clip.emotion, []).append({**entry, "data": _base64(clip.mp4)})
+    return list(groups.items())
+
+
+def _training(training: Training, curve_points: int) -> dict[str, Any]:
+    return {
+        "name": training.name,
+        "charts": [line_chart(value, splits) for value, splits in series_of(training.history, curve_points).items()],
+        "metrics": [(name, _text(value)) for name, value in training.metrics.items()],
+        "grids": [_picture(path) for path in training.grids],
+    }
+
+
+def _picture(path: Path) -> dict[str, str]:
+    caption = GRID_CAPTIONS.get(path.stem, path.stem.replace("_", " ").capitalize() + ".")
+    return {"mime": "image/png", "data": _base64(path.read_bytes()), "caption": caption}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,83 @@
+"""The training harness: published once, resumed after a crash, never stale."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.context import Context
+from pipeline.errors import PipelineError
+from pipeline.io import read_json
+from pipeline.training import train_and_publish
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVQT_CACHE", str(tmp_path / "cache"))
+
+
+def context(tmp_path: Path, stamp: str = '{"seed": 1}') -> Context:
+    return Context("codebook", "", stamp, tmp_path, tmp_path / "models/codebook/index.json", {}, 1, {})
+
+
+def test_a_finished_training_is_never_repeated(tmp_path):
+    calls = []
+
+    def run(ctx, folder):
+        calls.append(1)
+        folder.log_history(1, "train", {"loss": 0.5})
+        folder.publish({"model.pt": {"step": 3}, "metrics.json": {"a": 1.0}})
+
+    ctx = context(tmp_path)
+    train_and_publish(run, ctx)
+    files = {path.name: path.read_bytes() for path in ctx.out.parent.iterdir()}
+    assert set(files) == {"model.pt", "metrics.json", "history.csv", "index.json"}
+    for path in ctx.out.parent.iterdir():
+        path.unlink()
+    train_and_publish(run, ctx)
+    assert {path.name: path.read_bytes() for path in ctx.out.parent.iterdir()} == files
+    assert len(calls) == 1
+    train_and_publish(run, context(tmp_path, '{"seed": 2}'))
+    assert len(calls) == 2
+
+
+def test_a_crash_keeps_the_checkpoint_and_history(tmp_path):
+    seen = []
+
+    def run(ctx, folder):
+        state = folder.load_checkpoint("loop")
+        seen.append(state)
+        if state is None:
+            folder.log_history(1, "train", {"loss": 0.5})
+            folder.save_checkpoint("loop", {"step": 7})
+            raise RuntimeError("killed")
+        folder.log_history(2, "train", {"loss": 0.25})
+        folder.publish({"model.pt": state})
+
+    ctx = context(tmp_path)
+    with pytest.raises(RuntimeError, match="killed"):
+        train_and_publish(run, ctx)
+    assert not ctx.out.exists()
+    train_and_publish(run, ctx)
+    assert seen == [None, {"step": 7}]
+    assert (ctx.out.parent / "history.csv").read_text().splitlines() == ["step,split,name,value", "1,train,loss,0.5", "2,train,loss,0.25"]
+    assert read_json(ctx.out)["files"].keys() == {"model.pt", "history.csv"}
+
+
+def test_a_damaged_result_is_dropped_and_said(tmp_path):
+    def run(ctx, folder):
+        folder.publish({"model.pt": {"step": 3}})
+
+    ctx = context(tmp_path)
+    train_and_publish(run, ctx)
+    stored = next((tmp_path / "cache/train").glob("*/result/model.pt"))
+    stored.unlink()
+    stored.write_bytes(b"damaged")
+    with pytest.raises(PipelineError, match="damaged"):
+        train_and_publish(run, ctx)
+    train_and_publish(run, ctx)
+    assert ctx.out.exists()
+
+
+def test_a_step_that_publishes_nothing_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="without publishing"):
+        train_and_publish(lambda ctx, folder: None, context(tmp_path))
