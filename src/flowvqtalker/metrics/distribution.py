@@ -1,0 +1,158 @@
+"""Distances between sets of picture features: FID and KID, both named by the network that made the features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowvqtalker.metrics.base import Accumulator
+
+
+def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """Squared Frechet distance of two Gaussians: ``|mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``. Lower is better, 0 when equal.
+
+    The trace of the root is computed from the symmetric matrix ``C_a^(1/2) C_b C_a^(1/2)``, whose eigenvalues are those of the product,
+    so nothing complex appears and singular covariances (fewer frames than dimensions) are allowed.
+
+    Args:
+        mean_a: (D,) mean.
+        cov_a: (D, D) covariance.
+        mean_b: (D,) mean.
+        cov_b: (D, D) covariance.
+
+    Returns:
+        Distance in squared feature units, not below 0.
+
+    Source: Heusel et al., NeurIPS 2017 (arXiv 1706.08500).
+    """
+    values, vectors = np.linalg.eigh(cov_a)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None)) @ vectors.T
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0.0, None)).sum()
+    return max(0.0, float(np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross))
+
+
+class Moments:
+    """Number, sum and sum of outer products of feature vectors: all that FID needs, and it adds up over clips and clusters."""
+
+    def __init__(self, dim: int) -> None:
+        self.n = 0.0
+        self.total = np.zeros(dim)
+        self.outer = np.zeros((dim, dim))
+
+    def add(self, features: np.ndarray) -> Moments:
+        """Add (N, D) feature vectors; returns itself."""
+        rows = np.asarray(features, dtype=np.float64)
+        self.n += len(rows)
+        self.total += rows.sum(axis=0)
+        self.outer += rows.T @ rows
+        return self
+
+    @staticmethod
+    def weighted(parts: list[Moments], weights: np.ndarray) -> Moments:
+        """Sum of ``parts`` with (len(parts),) weights, e.g. how often a cluster was drawn."""
+        result = Moments(len(parts[0].total))
+        for part, weight in zip(parts, weights, strict=True):
+            result.n += weight * part.n
+            result.total += weight * part.total
+            result.outer += weight * part.outer
+        return result
+
+    def mean_cov(self) -> tuple[np.ndarray, np.ndarray]:
+        """(D,) mean and (D, D) unbiased covariance."""
+        mean = self.total / self.n
+        return mean, (self.outer - self.n * np.outer(mean, mean)) / max(self.n - 1.0, 1.0)
+
+
+def fid(generated: np.ndarray, real: np.ndarray) -> float:
+    """Frechet distance between Gaussians fitted to (N, D) generated and (M, D) real features. Lower is better.
+
+    Pitfalls: biased upwards for few frames (use equal counts, D well below N); the value means nothing without the network's name;
+    frames of one clip are not independent, so resample whole identities for an interval.
+    """
+    dim = np.shape(real)[1]
+    return frechet_distance(*Moments(dim).add(generated).mean_cov(), *Moments(dim).add(real).mean_cov())
+
+
+def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """KID's kernel ``(a . b / D + 1)^3`` between (N, D) and (M, D) features: (N, M)."""
+    return (np.asarray(a, np.float64) @ np.asarray(b, np.float64).T / np.shape(a)[1] + 1.0) ** 3
+
+
+def kid(generated: np.ndarray, real: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy under :func:`polynomial_kernel`, all frames in one block. Lower is better, may be slightly negative.
+
+    Source: Binkowski et al., ICLR 2018 (arXiv 1801.01401); they average over blocks of 1000, we use everything at once: the same expectation.
+    """
+    n, m = len(generated), len(real)
+    if n < 2 or m < 2:
+        return float("nan")
+    kxx, kyy = polynomial_kernel(generated, generated), polynomial_kernel(real, real)
+    within_x = (kxx.sum() - np.trace(kxx)) / (n * (n - 1))
+    within_y = (kyy.sum() - np.trace(kyy)) / (m * (m - 1))
+    return float(within_x + within_y - 2.0 * polynomial_kernel(generated, real).mean())
+
+
+class FID(Accumulator):
+    """Streaming :func:`fid`; keeps only moments. ``network`` names the features and takes part in no computation but in every report."""
+
+    def __init__(self, dim: int, network: str) -> None:
+        self.dim, self.network = dim, network
+        self.reset()
+
+    def reset(self) -> None:
+        self.generated, self.real = Moments(self.dim), Moments(self.dim)
+
+    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
+        self.generated.add(generated)
+        self.real.add(real)
+
+    def merge(self, other: FID) -> None:
+        if other.network != self.network:
+            raise ValueError(f"features of {self.network} and {other.network} cannot be mixed")
+        self.generated = Moments.weighted([self.generated, other.generated], np.ones(2))
+        self.real = Moments.weighted([self.real, other.real], np.ones(2))
+
+    def compute(self) -> float:
+        if min(self.generated.n, self.real.n) < 2:
+            return float("nan")
+        return frechet_distance(*self.generated.mean_cov(), *self.real.mean_cov())
+
+
+class ClusteredDistances:
+    """FID and KID over clusters (identities), for a point value and for any resampling of the clusters.
+
+    Args:
+        generated: One (N_c, D) array of features a cluster.
+        real: One (M_c, D) array a cluster, same order.
+    """
+
+    def __init__(self, generated: list[np.ndarray], real: list[np.ndarray]) -> None:
+        if len(generated) != len(real) or not generated:
+            raise ValueError("generated and real need the same clusters, at least one")
+        dim = generated[0].shape[1]
+        self.moments = [Moments(dim).add(part) for part in generated], [Moments(dim).add(part) for part in real]
+        self.sizes = np.array([len(part) for part in generated]), np.array([len(part) for part in real])
+        all_generated, all_real = np.concatenate(generated), np.concatenate(real)
+        edges = [np.concatenate([[0], np.cumsum(sizes)])[:-1] for sizes in self.sizes]
+
+        def blocks(kernel: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+            return np.add.reduceat(np.add.reduceat(kernel, rows, axis=0), columns, axis=1)
+
+        own_generated, own_real = polynomial_kernel(all_generated, all_generated), polynomial_kernel(all_real, all_real)
+        self.within = blocks(own_generated, edges[0], edges[0]), blocks(own_real, edges[1], edges[1])
+        self.selves = np.add.reduceat(np.diag(own_generated), edges[0]), np.add.reduceat(np.diag(own_real), edges[1])
+        self.between = blocks(polynomial_kernel(all_generated, all_real), edges[0], edges[1])
+
+    def fid(self, counts: np.ndarray | None = None) -> float:
+        """FID with cluster c taken ``counts[c]`` times (once each by default)."""
+        weights = np.ones(len(self.sizes[0])) if counts is None else np.asarray(counts, dtype=np.float64)
+        generated, real = (Moments.weighted(part, weights) for part in self.moments)
+        return frechet_distance(*generated.mean_cov(), *real.mean_cov())
+
+    def kid(self, counts: np.ndarray | None = None) -> float:
+        """KID with cluster c taken ``counts[c]`` times; a frame is never compared with itself or its own copies."""
+        weights = np.ones(len(self.sizes[0])) if counts is None else np.asarray(counts, dtype=np.float64)
+        value = 0.0
+        for within, selves, sizes in zip(self.within, self.selves, self.sizes, strict=True):
+            pairs = (weights @ sizes) ** 2 - np.square(weights) @ sizes
+            value += (weights @ within @ weights - np.square(weights) @ selves) / pairs
+        return float(value - 2.0 * (weights @ self.between @ weights) / ((weights @ self.sizes[0]) * (weights @ self.sizes[1])))
