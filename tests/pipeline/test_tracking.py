@@ -1,0 +1,54 @@
+"""MLflow shows what the files say, once, and never stops a stage."""
+
+import json
+import logging
+
+import pytest
+
+from pipeline import tracking
+from pipeline.context import Context
+from pipeline.io import write_json, write_text
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVQT_TRACK", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(tracking, "repository_root", lambda: tmp_path)
+    out = tmp_path / "models/codebook/index.json"
+    write_json(out, {"stage": "codebook", "files": {}})
+    write_json(out.parent / "metrics.json", {"psnr_db": 26.5, "note": "text", "bad": None})
+    write_text(out.parent / "history.csv", "step,split,name,value\n1,train,loss,0.5\n2,train,loss,0.25\n")
+    stamp = {"stage": "codebook", "variant": "", "name": "default", "seed": 1, "code": "abc", "params": {"codebook": {"lr": 0.1, "deep": {"n": 3}}}}
+    return Context("codebook", "", json.dumps(stamp), tmp_path, out, {}, 1, {})
+
+
+def test_a_training_becomes_one_run_however_often_it_is_projected(trained, tmp_path):
+    import mlflow
+
+    tracking.project_training(trained)
+    tracking.project_training(trained)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("codebook")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    run = runs[0]
+    assert run.data.params == {"seed": "1", "codebook.lr": "0.1", "codebook.deep.n": "3"}
+    assert run.data.metrics["psnr_db"] == 26.5
+    assert [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "train/loss")] == [(1, 0.5), (2, 0.25)]
+    assert run.data.tags["code"] == "abc"
+    assert run.info.status == "FINISHED"
+    assert client.get_registered_model("codebook").name == "codebook"
+
+
+def test_a_failing_tracker_is_said_and_does_not_raise(trained, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///relative.db")
+    with caplog.at_level(logging.WARNING):
+        tracking.project_training(trained)
+    assert "make track" in caplog.text
+
+
+def test_off_means_off(trained, monkeypatch, tmp_path):
+    monkeypatch.setenv("FVQT_TRACK", "0")
+    tracking.project_training(trained)
+    assert not (tmp_path / "mlflow.db").exists()
