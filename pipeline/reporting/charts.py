@@ -68,8 +68,10 @@ def line_chart(title: str, curves: dict[str, np.ndarray]) -> str:
         y = to_y(mark)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{_short(mark)}</text>')
-    for mark in ticks(first, last, 3):
-        parts.append(f'<text class="tick" x="{to_x(mark):.1f}" y="{HEIGHT - 9}" text-anchor="middle">{_short(mark)}</text>')
+    parts += [
+        f'<text class="tick" x="{to_x(mark):.1f}" y="{HEIGHT - 9}" text-anchor="middle">{_short(mark)}</text>'
+        for mark in ticks(first, last, 3)
+    ]
     data = {}
     for split, curve in curves.items():
         kind = "train" if split.startswith("train") else "val"

@@ -122,7 +122,8 @@ def closed_spans(curve: np.ndarray, on: float = 0.5, off: float = 0.3) -> np.nda
 
     Args:
         curve: (T,) eye closure [0, 1].
-        on, off: thresholds [1], off < on.
+        on: closure at which a span begins [1].
+        off: closure at which it ends [1], below `on`.
 
     Returns:
         (n, 2) int: first closed frame, first open frame after it.
