@@ -1,0 +1,119 @@
+"""MediaPipe Face Landmarker as a back end: 478 points and 52 blendshapes.
+
+Source: MediaPipe Tasks, Face Landmarker (https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker). The blendshapes are ARKit's names.
+The only module that imports mediapipe.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from flowvqtalker.constants import FPS_HZ
+from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections, check_frames, join_detections
+
+#: Which of the 478 points stands for each of the 68. The jaw is the mesh's face contour; inner lips and lids are its rings.
+MESH_OF_68 = (
+    *(162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389),
+    *(71, 63, 105, 66, 107, 336, 296, 334, 293, 301),
+    *(168, 197, 5, 4, 75, 97, 2, 326, 305),
+    *(33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380),
+    *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
+    *(78, 82, 13, 312, 308, 317, 14, 87),
+)
+
+#: Names of the 52 blendshapes in the order that the model gives them.
+BLENDSHAPES = (
+    *("_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft"),
+    *("cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight"),
+    *("eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft"),
+    *("eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight"),
+    *("mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft"),
+    *("mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
+    *("mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
+    *("noseSneerLeft", "noseSneerRight"),
+)
+N_POINTS = 478
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Silence the C++ library's own lines on file descriptor 2; Python's errors still travel as exceptions."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+class MediapipeLandmarker:
+    """Face Landmarker in VIDEO mode: a new tracker per video, closed after it.
+
+    Args:
+        model: content of ``face_landmarker.task``.
+        min_score: detection, presence and tracking confidence below which there is no face, [0, 1].
+    """
+
+    def __init__(self, model: bytes, *, min_score: float = 0.5) -> None:
+        self._model = model
+        self._min_score = min_score
+
+    def detect(self, frames: np.ndarray) -> Detections:
+        """See ``schema.Landmarker.detect``."""
+        return self.detect_pieces([frames])
+
+    def detect_pieces(self, pieces: Iterable[np.ndarray]) -> Detections:
+        """See ``schema.Landmarker.detect_pieces``."""
+        with _quiet_stderr():
+            import mediapipe as mp
+            from mediapipe.tasks.python import BaseOptions, vision
+
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_buffer=self._model),
+                running_mode=vision.RunningMode.VIDEO,
+                num_faces=1,
+                min_face_detection_confidence=self._min_score,
+                min_face_presence_confidence=self._min_score,
+                min_tracking_confidence=self._min_score,
+                output_face_blendshapes=True,
+            )
+            finder = vision.FaceLandmarker.create_from_options(options)
+            try:
+                parts: list[Detections] = []
+                done = 0
+                for frames in pieces:
+                    check_frames(frames)
+                    parts.append(_collect(mp, finder, frames, done))
+                    done += len(frames)
+            finally:
+                finder.close()
+        return join_detections(parts)
+
+
+def _collect(mp, finder, frames: np.ndarray, done: int) -> Detections:
+    count, (height, width) = len(frames), frames.shape[1:3]
+    points = np.full((count, N_POINTS, 2), np.nan, np.float32)
+    shapes = np.full((count, len(BLENDSHAPES)), np.nan, np.float32)
+    score = np.zeros(count, np.float32)
+    for index, frame in enumerate(frames):
+        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
+        result = finder.detect_for_video(picture, round((done + index) * 1000 / FPS_HZ))
+        if not result.face_landmarks:
+            continue
+        # the model's coordinates run from 0 to 1 between the picture's edges; ours are pixel centres
+        points[index] = [(point.x * width - 0.5, point.y * height - 0.5) for point in result.face_landmarks[0]]
+        given = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
+        shapes[index] = [given.get(name, np.nan) for name in BLENDSHAPES]
+        score[index] = 1.0  # the library hides its presence score; a face that it returns has passed ``min_score``
+    landmarks = points[:, list(MESH_OF_68)]
+    assert landmarks.shape == (count, N_LANDMARKS, 2)
+    return Detections(landmarks, score, shapes, points)
