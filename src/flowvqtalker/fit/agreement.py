@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from flowvqtalker.fit.projection import rotation_with_derivatives
+from flowvqtalker.face.pose import euler_to_matrix, rotation_angle
 
 
 def correlation(fitted: np.ndarray, truth: np.ndarray) -> float:
@@ -27,7 +27,5 @@ def rotation_error_deg(fitted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Returns:
         (T,) degrees.
     """
-    first, second = (rotation_with_derivatives(torch.as_tensor(np.asarray(x, dtype=np.float64)[:, :3]))[0] for x in (fitted, truth))
-    # The chord is exact for small angles, where the trace's arc cosine is not.
-    chord = (first - second).flatten(1).norm(dim=1) / (2 * np.sqrt(2))
-    return torch.rad2deg(2 * torch.asin(chord.clamp(max=1.0))).numpy()
+    first, second = (euler_to_matrix(torch.as_tensor(np.asarray(x, dtype=np.float64)[:, :3])) for x in (fitted, truth))
+    return torch.rad2deg(rotation_angle(first.transpose(1, 2) @ second)).numpy()

@@ -1,15 +1,16 @@
-"""What fitting needs of a face model: a linear basis at the 68 landmarks, bounds, and how much to trust each shape."""
+"""What fitting needs of a face model: its 68 landmarks with a linear basis, bounds, and how much to trust each shape."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from flowvqtalker.face.expressions import EXPRESSIONS
+from flowvqtalker.face.model import FaceModel
 
 #: Shapes that 68 landmarks see well or hardly at all; the factor scales the prior's standard deviation. Measured on nothing but the
 #: geometry: a shape whose landmark motion others imitate (cheek, roll, shrug, press) has to earn its place.
@@ -20,104 +21,106 @@ _PRIOR_FACTORS: tuple[tuple[str, float], ...] = (
     ("mouthRoll", 0.5), ("mouthShrug", 0.4), ("eyeSquint", 0.5), ("cheek", 0.2),
 )  # fmt: skip
 
+#: How alike the two sides of a face move, as a factor of the asymmetry's standard deviation: lids blink together, mouths are often crooked.
+_ASYMMETRY_FACTORS: tuple[tuple[str, float], ...] = (("eye", 0.5), ("cheek", 0.5), ("brow", 1.0), ("mouth", 1.5), ("nose", 1.0))
+
 #: Shapes that move within a frame or two: blinks last 100-400 ms, phonemes 50-100 ms. They get the weaker smoothness.
 _FAST = ("eyeBlink", "jaw", "mouth")
 
 
-class FaceModelLike(Protocol):
-    """The part of the face model's interface (``flowvqtalker.face``) that fitting uses."""
-
-    def landmarks(self, alpha: Any, beta: Any) -> Any:
-        """68 landmarks (..., 68, 3) in cm, head frame."""
-        ...
-
-
 @dataclass(frozen=True)
 class LandmarkBasis:
-    """Linear model of the 68 landmarks: ``points = mean + alpha . identity + beta . expression`` [cm, head frame].
+    """The 68 landmarks as a function of coefficients [cm, head frame], with derivatives, bounds and priors.
 
     Attributes:
         mean: (68, 3).
-        identity: (A, 68, 3).
-        expression: (E, 68, 3).
+        identity: (A, 68, 3) derivative by alpha.
+        expression: (E, 68, 3) derivative by beta.
         names: E shape names.
-        lower, upper: (E,) bounds of beta.
+        identity_sd: (A,) spread of each identity coefficient over people.
+        lower: (E,) bounds of beta.
+        upper: (E,).
         sd_factor: (E,) factor of the expression prior's standard deviation; 0 keeps a shape at rest.
         fast: (E,) bool, shapes with the weaker smoothness.
+        asymmetry: (P, E) rows that measure a left-right difference, divided by the factor of its standard deviation.
+        exact: the model's own landmarks (alpha (A,), beta (T, E)) -> (T, 68, 3) where it is not linear (contacts of lips and lids);
+            None for a linear model. The derivatives stay those of the linear part: they only steer the iterations.
     """
 
     mean: Tensor
     identity: Tensor
     expression: Tensor
     names: tuple[str, ...]
+    identity_sd: Tensor
     lower: Tensor
     upper: Tensor
     sd_factor: Tensor
     fast: Tensor
+    asymmetry: Tensor
+    exact: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def n_identity(self) -> int:
+        """Number of identity coefficients A."""
         return self.identity.shape[0]
 
     @property
     def n_expression(self) -> int:
+        """Number of expression coefficients E."""
         return self.expression.shape[0]
 
     def points(self, alpha: Tensor, beta: Tensor) -> Tensor:
-        """Points of alpha (A,), beta (T, E) -> (T, 68, 3) cm."""
+        """Landmarks of alpha (A,) and beta (T, E): (T, 68, 3) cm."""
+        if self.exact is not None:
+            return self.exact(alpha, beta)
         rest = self.mean + torch.einsum("a,alc->lc", alpha, self.identity)
         return rest + torch.einsum("te,elc->tlc", beta, self.expression)
 
 
 def make_basis(
-    mean: np.ndarray | Tensor, identity: np.ndarray | Tensor, expression: np.ndarray | Tensor, names: tuple[str, ...]
+    mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, names: tuple[str, ...], identity_sd: np.ndarray | None = None
 ) -> LandmarkBasis:
-    """Basis with the priors that belong to the shapes' names.
+    """Linear basis with the priors that belong to the shapes' names.
 
     ARKit-named shapes live in [0, 1]; the gaze shapes stay at rest because lids alone do not show where the eye looks, and shapes that do
-    not move any landmark by 0.1 mm stay at rest too. Other names (a PCA basis) are unbounded standard-normal coefficients.
-    """
-    mean, identity, expression = (torch.as_tensor(np.asarray(x), dtype=torch.float64) for x in (mean, identity, expression))
-    named = set(names) <= set(EXPRESSIONS)
-    factors = torch.ones(len(names), dtype=torch.float64)
-    if named:
-        for index, name in enumerate(names):
-            factors[index] = next((factor for prefix, factor in _PRIOR_FACTORS if name.startswith(prefix)), 0.0)
-        moves = expression.norm(dim=-1).amax(dim=-1) > 0.01
-        factors = factors * moves
-    ones = torch.ones(len(names), dtype=torch.float64)
-    fast = torch.tensor([name.startswith(_FAST) or not named for name in names])
-    return LandmarkBasis(
-        mean, identity, expression, tuple(names), lower=0 * ones if named else -5 * ones, upper=ones if named else 5 * ones,
-        sd_factor=factors, fast=fast,
-    )  # fmt: skip
-
-
-def linearise(model: FaceModelLike, n_identity: int, names: tuple[str, ...], alpha: np.ndarray | None = None) -> LandmarkBasis:
-    """Landmark basis of a face model around an identity, by differences of unit coefficients.
-
-    Exact for linear models; for a model whose expressions depend on the face (lids that close whatever the eye) the expressions are those
-    of the given identity.
+    not move any landmark by 0.1 mm stay at rest too. Other names (a PCA basis) are coefficients in [-5, 5].
 
     Args:
-        model: any face model.
-        n_identity: A.
-        names: the model's expression names.
-        alpha: (A,) identity to linearise at; None for the mean face.
+        mean: (68, 3) cm.
+        identity: (A, 68, 3) cm.
+        expression: (E, 68, 3) cm.
+        names: E shape names.
+        identity_sd: (A,) spread over people; None for one each.
     """
-    n_expression = len(names)
-    at = np.zeros(n_identity) if alpha is None else np.asarray(alpha, dtype=np.float64)
+    mean64, identity64, expression64 = (torch.as_tensor(np.asarray(x, dtype=np.float64)) for x in (mean, identity, expression))
+    named = set(names) <= set(EXPRESSIONS)
+    ones = torch.ones(len(names), dtype=torch.float64)
+    factors = ones.clone()
+    if named:
+        factors = torch.tensor([next((f for prefix, f in _PRIOR_FACTORS if name.startswith(prefix)), 0.0) for name in names]).double()
+        factors = factors * (expression64.norm(dim=-1).amax(dim=-1) > 0.01)
+    pairs = [(names.index(name), names.index(f"{name[:-2]}_R")) for name in names if name.endswith("_L") and f"{name[:-2]}_R" in names]
+    asymmetry = torch.zeros(len(pairs), len(names), dtype=torch.float64)
+    for row, (left, right) in enumerate(pairs):
+        factor = next((f for prefix, f in _ASYMMETRY_FACTORS if names[left].startswith(prefix)), 1.0)
+        asymmetry[row, left], asymmetry[row, right] = 1 / factor, -1 / factor
+    sd = np.ones(len(identity64)) if identity_sd is None else np.asarray(identity_sd, dtype=np.float64)
+    return LandmarkBasis(
+        mean=mean64,
+        identity=identity64,
+        expression=expression64,
+        names=tuple(names),
+        identity_sd=torch.as_tensor(sd).clamp_min(1e-6),
+        lower=0 * ones if named else -5 * ones,
+        upper=ones if named else 5 * ones,
+        sd_factor=factors,
+        fast=torch.tensor([name.startswith(_FAST) or not named for name in names]),
+        asymmetry=asymmetry,
+    )
 
-    def landmarks(alphas: np.ndarray, betas: np.ndarray) -> np.ndarray:
-        # One identity at a time: a model may take one alpha per call.
-        rows = [
-            np.asarray(model.landmarks(a.astype(np.float32), b[None].astype(np.float32)), dtype=np.float64)[0]
-            for a, b in zip(alphas, betas)
-        ]
-        return np.stack(rows)
 
-    rest = landmarks(at[None], np.zeros((1, n_expression)))[0]
-    faces = landmarks(at[None] + np.eye(n_identity), np.zeros((n_identity, n_expression))) if n_identity else np.zeros((0, *rest.shape))
-    shapes = np.asarray(model.landmarks(at.astype(np.float32), np.eye(n_expression, dtype=np.float32)), dtype=np.float64)
-    identity = faces - rest
-    return make_basis(rest - np.einsum("a,alc->lc", at, identity), identity, shapes - rest, names)
+def basis_of(model: FaceModel) -> LandmarkBasis:
+    """Landmark basis of a face model; the model's own contacts and eyeballs are kept in ``exact``."""
+    at = model.landmarks68
+    linear = make_basis(model.mean[at], model.identity[:, at], model.expression[:, at], model.expression_names, model.identity_std)
+    return replace(linear, exact=model.landmarks) if model.contacts or len(model.shell.vertex) else linear

@@ -6,28 +6,11 @@ Frames and signs are those of docs/conventions.md: ``v_world = R v + t`` with ``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from flowvqtalker.constants import CROP_DISTANCE_CM, CROP_FOCAL_PER_SIZE
-
-
-@dataclass(frozen=True)
-class FitCamera:
-    """Pinhole camera on +z. ``focal`` and the centre are in px, ``distance`` in cm from the head frame's origin."""
-
-    focal_px: float
-    cx_px: float
-    cy_px: float
-    distance_cm: float
-
-    @classmethod
-    def of_crop(cls, size_px: int) -> FitCamera:
-        """The camera that every crop of side ``size_px`` shares (docs/conventions.md)."""
-        centre = (size_px - 1) / 2
-        return cls(CROP_FOCAL_PER_SIZE * size_px, centre, centre, CROP_DISTANCE_CM)
+from flowvqtalker.face.camera import Camera
+from flowvqtalker.face.pose import matrix_to_euler
 
 
 def rotation_with_derivatives(angles: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,34 +36,7 @@ def rotation_with_derivatives(angles: Tensor) -> tuple[Tensor, Tensor]:
     return zy @ rot_x, torch.stack([zy @ d_x, rot_z @ d_y @ rot_x, d_z @ yx], dim=1)
 
 
-def rotation_to_angles(rotation: Tensor) -> Tensor:
-    """Inverse of ``rotation_with_derivatives``: (..., 3, 3) -> (..., 3) rad, ry within (-pi/2, pi/2)."""
-    rx = torch.atan2(rotation[..., 2, 1], rotation[..., 2, 2])
-    ry = torch.asin((-rotation[..., 2, 0]).clamp(-1, 1))
-    rz = torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0])
-    return torch.stack([rx, ry, rz], dim=-1)
-
-
-def project(points: Tensor, pose: Tensor, camera: FitCamera) -> Tensor:
-    """Image points of head-frame points.
-
-    Args:
-        points: (T, L, 3) or (L, 3) cm in the head frame.
-        pose: (T, 6) rad and cm.
-        camera: the camera.
-
-    Returns:
-        (T, L, 2) px (u right, v down).
-    """
-    rotation, _ = rotation_with_derivatives(pose[:, :3])
-    world = points @ rotation.transpose(1, 2) + pose[:, None, 3:]
-    depth = camera.distance_cm - world[..., 2]
-    return torch.stack(
-        [camera.cx_px + camera.focal_px * world[..., 0] / depth, camera.cy_px - camera.focal_px * world[..., 1] / depth], dim=-1
-    )
-
-
-def project_with_jacobian(points: Tensor, pose: Tensor, camera: FitCamera) -> tuple[Tensor, Tensor, Tensor]:
+def project_with_jacobian(points: Tensor, pose: Tensor, camera: Camera) -> tuple[Tensor, Tensor, Tensor]:
     """Projection with its derivatives by pose and by the head-frame point.
 
     Args:
@@ -98,13 +54,13 @@ def project_with_jacobian(points: Tensor, pose: Tensor, camera: FitCamera) -> tu
     zero = torch.zeros_like(scale)
     x_slope, y_slope = scale * world[..., 0] / depth, scale * world[..., 1] / depth
     j_world = torch.stack([torch.stack([scale, zero, x_slope], -1), torch.stack([zero, -scale, -y_slope], -1)], -2)
-    uv = torch.stack([camera.cx_px + scale * world[..., 0], camera.cy_px - scale * world[..., 1]], -1)
+    uv = torch.stack([camera.cx + scale * world[..., 0], camera.cy - scale * world[..., 1]], -1)
     moved = points[:, None] @ derivatives.transpose(2, 3)  # (T, 3, L, 3): velocity of each point under each angle
     j_angles = j_world @ moved.permute(0, 2, 3, 1)
     return uv, torch.cat([j_angles, j_world], -1), j_world @ rotation[:, None]
 
 
-def first_pose(points: Tensor, landmarks: Tensor, weights: Tensor, camera: FitCamera) -> Tensor:
+def first_pose(points: Tensor, landmarks: Tensor, weights: Tensor, camera: Camera) -> Tensor:
     """Closed-form pose from an affine camera: least squares, orthogonalise, read scale as distance.
 
     The classical "pose from orthography and scaling" start; perspective is left to the iterations that follow.
@@ -134,6 +90,6 @@ def first_pose(points: Tensor, landmarks: Tensor, weights: Tensor, camera: FitCa
     rotation = torch.cat([rows, torch.linalg.cross(rows[:, 0], rows[:, 1])[:, None]], 1)
     scale = s.mean(-1).clamp_min(1e-6)
     depth = camera.focal_px / scale
-    middle = torch.stack([(centre2[:, 0] - camera.cx_px) / scale, -(centre2[:, 1] - camera.cy_px) / scale, camera.distance_cm - depth], -1)
+    middle = torch.stack([(centre2[:, 0] - camera.cx) / scale, -(centre2[:, 1] - camera.cy) / scale, camera.distance_cm - depth], -1)
     translation = middle - (rotation @ centre3[..., None])[..., 0]
-    return torch.cat([rotation_to_angles(rotation), translation], -1)
+    return torch.cat([matrix_to_euler(rotation), translation], -1)

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowvqtalker.face.camera import Camera, project
+from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.basis import LandmarkBasis
-from flowvqtalker.fit.projection import FitCamera, first_pose, project, project_with_jacobian
+from flowvqtalker.fit.projection import first_pose, project_with_jacobian
 
 #: Upper and lower lids, and inner lips: pairs whose distance is worth more than their places (iBUG indices).
 GAP_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
@@ -36,18 +38,22 @@ class FitConfig:
         jaw_line_weight: weight of points 0-16 relative to the others [0, 1].
         gap_weight: weight of lid and lip gaps relative to single points.
         expression_sd: prior standard deviation of an expression coefficient, before the factor of its shape.
-        identity_sd: prior standard deviation of an identity coefficient [units of the model].
+        asymmetry_sd: prior standard deviation of a difference between the left and right of a shape, before its factor.
+        identity_sd: prior standard deviation of an identity coefficient [its spread over people].
         smooth_sd: change between neighbouring frames that is ordinary for slow shapes [coefficient].
         smooth_fast_sd: the same for blinks, jaw and mouth.
-        smooth_angle_rad, smooth_shift_cm: the same for the pose.
+        smooth_angle_rad: the same for head angles.
+        smooth_shift_cm: the same for the head's place.
         neutral_sd_share: factor on expression_sd for frames known to be neutral (enrolment).
-        iterations, identity_iterations: Gauss-Newton steps.
+        iterations: Gauss-Newton steps of the frames.
+        identity_iterations: Gauss-Newton steps of the identity.
     """
 
     landmark_sd_pct: float
     jaw_line_weight: float
     gap_weight: float
     expression_sd: float
+    asymmetry_sd: float
     identity_sd: float
     smooth_sd: float
     smooth_fast_sd: float
@@ -101,7 +107,7 @@ class _Problem:
     """Landmarks, priors and weights of some frames that share one identity."""
 
     def __init__(
-        self, basis: LandmarkBasis, landmarks: Tensor, camera: FitCamera, config: FitConfig, prior_mean: Tensor, sd_share: Tensor
+        self, basis: LandmarkBasis, landmarks: Tensor, camera: Camera, config: FitConfig, prior_mean: Tensor, sd_share: Tensor
     ) -> None:
         self.basis, self.landmarks, self.camera, self.config = basis, landmarks, camera, config
         whitener, self.point_weights = _whitener(config, landmarks.dtype)
@@ -112,7 +118,8 @@ class _Problem:
         self.prior_mean = prior_mean
         sd = (config.expression_sd * basis.sd_factor)[None] * sd_share[:, None]
         self.free = basis.sd_factor > 0
-        self.precision = torch.where(self.free[None], sd.clamp_min(1e-9) ** -2, torch.zeros_like(sd))
+        diagonal = torch.where(self.free[None], sd.clamp_min(1e-9) ** -2, torch.zeros_like(sd))
+        self.precision = torch.diag_embed(diagonal) + basis.asymmetry.T @ basis.asymmetry / config.asymmetry_sd**2
 
     def normal_equations(self, alpha: Tensor, pose: Tensor, beta: Tensor, with_identity: bool) -> tuple[Tensor, Tensor, Tensor | None]:
         """Whitened Jacobian by (pose, beta), residual, and Jacobian by alpha: (T, 136, 6 + E), (T, 136), (T, 136, A) or None."""
@@ -155,8 +162,8 @@ def _frame_terms(
     hessian = jacobian.transpose(1, 2) @ jacobian
     gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
     diagonal = hessian.new_full((len(pose), 6 + basis.n_expression), 1e-3)
-    diagonal[:, 6:] += problem.precision
-    gradient[:, 6:] -= problem.precision * (beta - problem.prior_mean)
+    hessian[:, 6:, 6:] += problem.precision
+    gradient[:, 6:] -= (problem.precision @ (beta - problem.prior_mean)[..., None])[..., 0]
     if smooth is not None:
         state = torch.cat([pose, beta], -1)
         mean, count = _neighbour_mean(state)
@@ -178,7 +185,7 @@ def _apply_step(basis: LandmarkBasis, pose: Tensor, beta: Tensor, step: Tensor) 
 
 
 def fit_identity(
-    basis: LandmarkBasis, landmarks: Tensor, camera: FitCamera, config: FitConfig, *, neutral: Tensor, prior_mean: Tensor | None = None,
+    basis: LandmarkBasis, landmarks: Tensor, camera: Camera, config: FitConfig, *, neutral: Tensor, prior_mean: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Identity shared by some frames.
 
@@ -202,7 +209,8 @@ def fit_identity(
     share = torch.where(neutral, config.neutral_sd_share, 1.0).to(landmarks.dtype)
     problem = _Problem(basis, landmarks, camera, config, beta.clone(), share)
     pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
-    prior = torch.eye(basis.n_identity, dtype=landmarks.dtype) / config.identity_sd**2
+    sd = basis.identity_sd * config.identity_sd
+    prior = torch.diag(sd**-2)
     for _ in range(config.identity_iterations):
         jacobian, residual, j_alpha = problem.normal_equations(alpha, pose, beta, with_identity=True)
         hessian, gradient, held = _frame_terms(problem, jacobian, residual, pose, beta, None)
@@ -212,13 +220,13 @@ def fit_identity(
         right = (j_alpha.transpose(1, 2) @ residual[..., None] - cross.transpose(1, 2) @ solved[..., -1:]).sum(0)[:, 0] - prior @ alpha
         d_alpha = torch.linalg.solve(reduced, right)
         step = solved[..., -1] - solved[..., :-1] @ d_alpha
-        alpha = alpha + d_alpha.clamp(-1.5 * config.identity_sd, 1.5 * config.identity_sd)
+        alpha = alpha + torch.maximum(torch.minimum(d_alpha, sd), -sd)
         pose, beta = _apply_step(basis, pose, beta, step)
     return alpha
 
 
 def fit_frames(
-    basis: LandmarkBasis, alpha: Tensor, landmarks: Tensor, camera: FitCamera, config: FitConfig, *,
+    basis: LandmarkBasis, alpha: Tensor, landmarks: Tensor, camera: Camera, config: FitConfig, *,
     prior_mean: Tensor | None = None, is_sequence: bool = True,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Expression and pose of every frame under a known identity.
@@ -252,7 +260,7 @@ def fit_frames(
     return beta, pose
 
 
-def fit_pose(points: np.ndarray, landmarks: np.ndarray, camera: FitCamera, iterations: int = 10) -> np.ndarray:
+def fit_pose(points: np.ndarray, landmarks: np.ndarray, camera: Camera, iterations: int = 10) -> np.ndarray:
     """Pose that projects known points to known pixels, by unweighted Gauss-Newton.
 
     Serves to express a true pose of another camera in the crop camera: project the true points there, map them into the crop, fit here.
@@ -287,7 +295,7 @@ def present_frames(landmarks: np.ndarray) -> np.ndarray:
 
 
 def fit_clip(
-    basis: LandmarkBasis, alpha: np.ndarray, landmarks_px: np.ndarray, camera: FitCamera, config: FitConfig, *,
+    basis: LandmarkBasis, alpha: np.ndarray, landmarks_px: np.ndarray, camera: Camera, config: FitConfig, *,
     prior_mean: np.ndarray | None = None, is_sequence: bool = True, chunk: int = 250,
 ) -> Fit:  # fmt: skip
     """Fit every frame of a clip; frames without a face get interpolated coefficients and a NaN error.
@@ -322,11 +330,14 @@ def fit_clip(
             prior_mean=None if prior is None else prior[first:last], is_sequence=is_sequence,
         )  # fmt: skip
         beta[start:stop], pose[start:stop] = (x[start - first : stop - first] for x in part)
-    uv = project(basis.points(identity, beta), pose, camera)
+    uv = project(transform(basis.points(identity, beta), pose), camera)
     error = np.full(len(landmarks_px), np.nan, dtype=np.float32)
     error[where] = (uv - landmarks).norm(dim=-1).mean(-1).numpy()
     moving = (basis.sd_factor > 0).numpy()
     at_bound = float((beta[:, moving] >= basis.upper[moving] - 1e-6).double().mean())
     frames = np.arange(len(landmarks_px))
-    fill = lambda x: np.stack([np.interp(frames, where, column) for column in x.numpy().T], 1).astype(np.float32)  # noqa: E731
+
+    def fill(x: Tensor) -> np.ndarray:
+        return np.stack([np.interp(frames, where, column) for column in x.numpy().T], 1).astype(np.float32)
+
     return Fit(np.asarray(alpha, dtype=np.float32), fill(beta), fill(pose), error, at_bound)
