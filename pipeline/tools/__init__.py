@@ -1,0 +1,1 @@
+"""Small commands around the pipeline: figures and tables for the documentation."""
