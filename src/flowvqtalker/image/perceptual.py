@@ -96,7 +96,10 @@ def auxiliary_loss(
     is_known = torch.isfinite(target).all(-1).all(-1)
     error = (points - torch.nan_to_num(target)).abs().mean((1, 2)) * is_known
     landmark = error.sum() / is_known.sum().clamp_min(1)
-    return 4 * colour + landmark, {"perceptual_landmark_px": float(landmark) * size / 2, "perceptual_colour": float(colour)}
+    return 4 * colour + landmark, {
+        "perceptual_landmark_px": float(landmark.detach()) * size / 2,
+        "perceptual_colour": float(colour.detach()),
+    }
 
 
 class SqueezeFeatures(nn.Module):

@@ -113,7 +113,6 @@ class Output(NamedTuple):
     warped: Tensor
     flow: Tensor
     vectors: Tensor | None
-    logits: Tensor | None
 
 
 def make_windows(coefficients: Tensor, reach: int) -> Tensor:
@@ -304,11 +303,15 @@ class VQIG(nn.Module):
         return z_f.float() + change.float()
 
     def code_logits(self, vectors: Tensor) -> Tensor:
-        """Logits (B, h, w, K) of the codes: minus the squared distance of vector and code over a learned temperature."""
+        """Logits (N, K) of the codes for vectors (N, D).
+
+        Minus the squared distance of vector and code over a learned temperature; the vector's own square, equal for all codes,
+        is left out because a softmax does not see it.
+        """
         embedding = self.codebook.quantizer.embedding
-        flat = vectors.float().permute(0, 2, 3, 1)
-        distance = flat.square().sum(-1, keepdim=True) - 2 * flat @ embedding.t() + embedding.square().sum(1)
-        return -distance / (self.code_scale * self.log_temperature.exp())
+        scale = 1 / (self.code_scale * self.log_temperature.exp())
+        with torch.autocast(vectors.device.type, enabled=False):
+            return torch.addmm(-scale * embedding.square().sum(1), vectors.float() * (2 * scale), embedding.t())
 
     def decode(self, vectors: Tensor) -> Tensor:
         """Frame (B, 3, H, W), not clamped: nearest codes (straight-through gradient) or the vectors themselves, through D_h."""
@@ -323,19 +326,18 @@ class VQIG(nn.Module):
         Args:
             image: (B, 3, H, W) sources in [0, 1].
             motion: of B frames.
-            phase: "warp" stops at I_w, "codes" at the logits, "image" decodes.
+            phase: "warp" stops at I_w, "codes" at the vectors, "image" decodes.
 
         Returns:
-            ``warped`` and ``flow`` always; ``vectors`` and ``logits`` from phase "codes" on; ``image`` in phase "image".
+            ``warped`` and ``flow`` always; ``vectors`` from phase "codes" on; ``image`` in phase "image".
         """
         sigma, flow, warped = self.warp_source(image, motion)
         if phase == "warp":
-            return Output(None, warped, flow, None, None)
+            return Output(None, warped, flow, None)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
         vectors = self.refine(warped, codes, self._source_keys(codes), sigma)
-        logits = self.code_logits(vectors) if self.config.codes else None
-        return Output(self.decode(vectors) if phase == "image" else None, warped, flow, vectors, logits)
+        return Output(self.decode(vectors) if phase == "image" else None, warped, flow, vectors)
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> SourceState:

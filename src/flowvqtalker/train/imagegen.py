@@ -1,0 +1,189 @@
+"""Training of stage II: first the warp, then the codes, then the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flowvqtalker.image.adversarial import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
+from flowvqtalker.image.data import FrameSet, Sampler, fixed_pairs
+from flowvqtalker.image.layers import autocast
+from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, perceptual_distance
+from flowvqtalker.image.regions import loss_weight
+from flowvqtalker.image.vqig import VQIG, Output
+from flowvqtalker.train.codebook import VALIDATION_BATCH, mean_values, psnr_db, region_psnr
+from flowvqtalker.train.loop import Task
+
+
+@dataclass(frozen=True)
+class ImagegenLosses:
+    """Weights of the losses of stage II and when they act.
+
+    Attributes:
+        warp_l1, warp_perceptual: of the warped source.
+        smooth: of the squared differences of neighbouring flow vectors, in quarter-resolution pixels.
+        code: cross-entropy of the code logits.
+        feature: squared distance of the vectors to the target's codes, in units of the codes' mean variance.
+        l1, perceptual: of the frame.
+        gan: of the adversarial loss; 0 trains no discriminator.
+        mouth, eyes: extra weight of these regions in every loss.
+        codes_from, image_from, gan_from: steps from which the code, picture and adversarial losses act.
+    """
+
+    warp_l1: float
+    warp_perceptual: float
+    smooth: float
+    code: float
+    feature: float
+    l1: float
+    perceptual: float
+    gan: float
+    mouth: float
+    eyes: float
+    codes_from: int
+    image_from: int
+    gan_from: int
+
+
+class ImagegenTask(Task):
+    """Trains the VQIG on pairs of frames of one identity; E_h, C and D_h stay frozen."""
+
+    ema_names = ("vqig",)
+
+    def __init__(
+        self,
+        model: VQIG,
+        features: OwnFeatures | SqueezeFeatures,
+        frames: FrameSet,
+        validation: FrameSet,
+        weights: ImagegenLosses,
+        *,
+        lr: float,
+        weight_decay: float,
+        batch: int,
+        stills_share: float,
+        enrolment_share: float,
+        discriminator_width: int,
+        validation_pairs: int,
+        precision: str,
+    ) -> None:
+        self.model, self.features, self.weights, self.precision = model, features, weights, precision
+        self.modules = {"vqig": model}
+        self.optimizers = {"vqig": torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
+        self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 else None
+        if self.discriminator is not None:
+            self.modules["discriminator"] = self.discriminator
+            self.optimizers["discriminator"] = torch.optim.AdamW(self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0)
+        self.frames, self.sampler = frames, Sampler(frames, stills_share, enrolment_share)
+        self.validation, self.validation_pairs = validation, fixed_pairs(validation, validation_pairs)
+        self.batch_size = batch
+        self.code_variance = float(model.codebook.quantizer.embedding.var(0, unbiased=False).mean().clamp_min(1e-6))
+
+    def phase(self, step: int) -> str:
+        """What is trained at a step: "warp", "codes" or "image". Without a warp network there is no first phase."""
+        if step < self.weights.codes_from and self.model.warp is not None:
+            return "warp"
+        return "codes" if step < self.weights.image_from else "image"
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Frame indices of sources and targets."""
+        return self.sampler.draw_pairs(self.batch_size, generator)
+
+    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        """Losses of the phase; then the discriminator's turn."""
+        source, target_index = batch
+        image, target = self.frames.batch(source), self.frames.batch(target_index)
+        motion = self.frames.motion(target_index, source, self.model.config.window)
+        weight = loss_weight(self.frames.landmarks[target_index], self.frames.size_px, self.weights.mouth, self.weights.eyes)
+        adversarial_now = self.discriminator is not None and step >= self.weights.gan_from
+        with autocast(image.device, self.precision):
+            output = self.model(image, motion, phase=self.phase(step))
+            loss, logs = self._reconstruction(output, target, weight)
+            if output.image is not None and adversarial_now:
+                self.discriminator.requires_grad_(False)
+                adversarial = hinge_generator_loss(self.discriminator(output.image))
+                self.discriminator.requires_grad_(True)
+                loss, logs["adversarial"] = loss + self.weights.gan * adversarial, float(adversarial.detach())
+        logs |= {"loss": float(loss.detach()), "psnr_warped_db": float(psnr_db(output.warped.detach(), target).mean())}
+        yield "vqig", loss, logs
+        if output.image is not None and adversarial_now:
+            with autocast(image.device, self.precision):
+                loss = hinge_discriminator_loss(self.discriminator(target), self.discriminator(output.image.detach()))
+            yield "discriminator", loss, {"discriminator": float(loss.detach())}
+
+    def _reconstruction(self, output: Output, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+        w, logs = self.weights, {}
+        with torch.no_grad():
+            target_maps = self.features(target)
+        loss = target.new_zeros(())
+        if self.model.warp is not None:
+            l1 = (weight * (output.warped - target).abs()).mean()
+            distance = perceptual_distance(self.features(output.warped.contiguous(memory_format=torch.channels_last)), target_maps, weight)
+            step = output.flow * (output.flow.shape[-1] / 2)
+            smooth = (step[..., 1:] - step[..., :-1]).square().mean() + (step[..., 1:, :] - step[..., :-1, :]).square().mean()
+            loss = loss + w.warp_l1 * l1 + w.warp_perceptual * distance + w.smooth * smooth
+            logs |= {"warp_l1": float(l1.detach()), "warp_perceptual": float(distance.detach()), "flow_roughness": float(smooth.detach())}
+        if output.vectors is not None:
+            loss = loss + self._codes(output.vectors, target, weight, logs)
+        if output.image is not None:
+            l1 = (weight * (output.image - target).abs()).mean()
+            distance = perceptual_distance(self.features(output.image.contiguous(memory_format=torch.channels_last)), target_maps, weight)
+            loss = loss + w.l1 * l1 + w.perceptual * distance
+            logs |= {
+                "l1": float(l1.detach()),
+                "perceptual": float(distance.detach()),
+                "psnr_db": float(psnr_db(output.image.detach(), target).mean()),
+            }
+        return loss, logs
+
+    def _codes(self, vectors: Tensor, target: Tensor, weight: Tensor, logs: dict[str, float]) -> Tensor:
+        """Cross-entropy and feature distance to the codes of the target."""
+        with torch.no_grad():
+            quantised = self.model.codebook.encode(target)
+        token_weight = F.adaptive_avg_pool2d(weight, vectors.shape[-2:])
+        goal = quantised.values
+        feature = (token_weight * (vectors - goal).square()).mean() / self.code_variance
+        logs["feature"] = float(feature.detach())
+        loss = self.weights.feature * feature
+        if self.model.config.codes:
+            logits = self.model.code_logits(vectors.permute(0, 2, 3, 1).flatten(0, 2))
+            indices = quantised.indices.reshape(-1)
+            entropy = (token_weight.reshape(-1) * F.cross_entropy(logits, indices, reduction="none")).mean()
+            logs |= {"cross_entropy": float(entropy.detach()), "code_accuracy": float((logits.argmax(1) == indices).float().mean())}
+            loss = loss + self.weights.code * entropy
+        return loss
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Frames of unseen identities from their enrolment frame; in the first phase the warped picture is what counts."""
+        values = measure_imagegen(self.model, self.validation, *self.validation_pairs, self.precision)
+        warp_only = step <= self.weights.codes_from and self.model.warp is not None
+        return values | {"mse": 1.0 if warp_only else 10 ** (-values["psnr_db"] / 10)}
+
+
+@torch.no_grad()
+def measure_imagegen(model: VQIG, frames: FrameSet, source: Tensor, target: Tensor, precision: str) -> dict[str, float]:
+    """Quality of generated frames beside the floor and the ceiling.
+
+    Returns:
+        Means over pairs, in dB: ``psnr_db`` and face, mouth, eyes; ``psnr_warped_db``; ``copy_psnr_db`` (the source as it is) and its
+        regions; ``ceiling_psnr_db`` (the target through the codebook) and its regions; ``code_accuracy``.
+    """
+    model.eval()
+    values: dict[str, list[Tensor]] = {}
+    for part_source, part_target in zip(source.split(VALIDATION_BATCH), target.split(VALIDATION_BATCH), strict=True):
+        image, goal = frames.batch(part_source), frames.batch(part_target)
+        landmarks = frames.landmarks[part_target]
+        with autocast(image.device, precision):
+            output = model(image, frames.motion(part_target, part_source, model.config.window))
+            ceiling, quantised = model.codebook(goal)
+            nearest = model.codebook.quantizer.nearest(output.vectors.permute(0, 2, 3, 1))
+        for prefix, picture in (("", output.image), ("copy_", image), ("ceiling_", ceiling)):
+            for name, value in region_psnr(picture, goal, landmarks).items():
+                values.setdefault(prefix + name, []).append(value)
+        values.setdefault("psnr_warped_db", []).append(psnr_db(output.warped, goal))
+        values.setdefault("code_accuracy", []).append((nearest == quantised.indices).float().mean((1, 2)))
+    return mean_values(values)

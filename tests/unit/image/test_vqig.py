@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowvqtalker.checks import ShapeError
+from flowvqtalker.image.layers import AdaIN, Attention
+from flowvqtalker.image.vqig import Motion, identity_grid, load_vqig, make_windows, save_vqig, warp_image
+from tests.unit.image.conftest import SIZE, E, make_codebook, make_generator
+
+VARIANTS = {"full": {}, "no_warp": {"warp": False}, "no_phi": {"phi": False}, "no_mhca": {"mhca": False}, "no_codebook": {"codes": False}}
+
+
+def random_motion(b: int, reach: int = 2) -> Motion:
+    generator = torch.Generator().manual_seed(3)
+    return Motion(torch.randn(b, 2 * reach + 1, E + 6, generator=generator), torch.randn(b, E + 6, generator=generator))
+
+
+def shake(model: torch.nn.Module) -> None:
+    """Give zero-initialised branches something to do."""
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_adain_sets_mean_and_standard_deviation():
+    torch.manual_seed(0)
+    layer = AdaIN(6, 4)
+    shake(layer)
+    x, sigma = 3 + 2 * torch.randn(2, 6, 16, 16), torch.randn(2, 4)
+    gamma, beta = layer.mlp(sigma).chunk(2, dim=1)
+    y = layer(x, sigma)
+    torch.testing.assert_close(y.mean((2, 3)), beta, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(y.std((2, 3), unbiased=False), (1 + gamma).abs(), atol=1e-3, rtol=1e-3)
+
+
+def test_zero_flow_is_identity_and_a_shift_is_a_shift():
+    image = torch.rand(2, 3, SIZE, SIZE)
+    torch.testing.assert_close(warp_image(image, torch.zeros(2, 2, SIZE // 4, SIZE // 4)), image, atol=1e-5, rtol=0)
+    flow = torch.zeros(2, 2, SIZE, SIZE)
+    flow[:, 0] = 3 * 2 / SIZE
+    torch.testing.assert_close(warp_image(image, flow)[..., : SIZE - 3], image[..., 3:], atol=1e-4, rtol=0)
+
+
+def test_identity_grid_holds_pixel_centres():
+    grid = identity_grid(2, 4, torch.device("cpu"))
+    torch.testing.assert_close(grid[0, 0, :, 0], torch.tensor([-0.75, -0.25, 0.25, 0.75]))
+
+
+def test_windows_repeat_the_edges():
+    windows = make_windows(torch.arange(4.0)[:, None], 2)[..., 0]
+    assert windows.tolist() == [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [0, 1, 2, 3, 3], [1, 2, 3, 3, 3]]
+
+
+def test_attention_matches_the_textbook():
+    torch.manual_seed(0)
+    layer = Attention(8, 2, context_dim=8)
+    shake(layer)
+    x, context = torch.randn(1, 5, 8), torch.randn(1, 7, 8)
+    k, v = layer.keys_values(context)
+    q = layer.to_q(layer.norm(x)).reshape(1, 5, 2, 4).transpose(1, 2)
+    expected = torch.softmax(q @ k.transpose(-1, -2) / 2, -1) @ v
+    torch.testing.assert_close(layer(x, (k, v)), x + layer.out(expected.transpose(1, 2).reshape(1, 5, 8)))
+
+
+@pytest.mark.parametrize("merge", [1, 2])
+def test_untrained_generator_shows_the_source_through_the_codebook(codebook, merge):
+    model = make_generator(codebook, merge).eval()
+    image = torch.rand(2, 3, SIZE, SIZE)
+    output = model(image, random_motion(2))
+    torch.testing.assert_close(output.image, codebook(image)[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_gives_gradients_to_all_it_trains_and_none_to_the_frozen(codebook, name):
+    model = make_generator(codebook, **VARIANTS[name])
+    shake(model)
+    before = {key: value.clone() for key, value in codebook.state_dict().items()}
+    output = model(torch.rand(2, 3, SIZE, SIZE), random_motion(2))
+    loss = output.image.square().mean() + output.warped.square().mean()
+    if model.config.codes:
+        loss = loss + model.code_logits(output.vectors.permute(0, 2, 3, 1).flatten(0, 2)).logsumexp(1).mean()
+    loss.backward()
+    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert silent == ([] if model.config.codes else ["log_temperature"])
+    assert all(p.grad is None for p in codebook.parameters())
+    assert all(torch.equal(before[key], value) for key, value in codebook.state_dict().items())
+    assert (model.warp is None) == (name == "no_warp")
+
+
+def test_logits_rank_codes_by_distance(codebook):
+    model = make_generator(codebook)
+    vectors = torch.randn(50, 8)
+    assert torch.equal(model.code_logits(vectors).argmax(1), codebook.quantizer.nearest(vectors))
+
+
+def test_render_depends_neither_on_batch_nor_on_neighbours_outside_the_window(codebook):
+    model = make_generator(codebook).eval()
+    shake(model)
+    generator = torch.Generator().manual_seed(5)
+    beta, pose = torch.rand(11, E, generator=generator), torch.randn(11, 6, generator=generator)
+    source = model.prepare_source(torch.rand(3, SIZE, SIZE, generator=generator), beta[0], pose[0], precision="fp32")
+    whole = model.render_clip(source, beta, pose, batch_size=4, precision="fp32")
+    assert whole.shape == (11, SIZE, SIZE, 3) and whole.dtype == torch.uint8
+    one_by_one = model.render_clip(source, beta, pose, batch_size=1, precision="fp32")
+    assert (whole.int() - one_by_one.int()).abs().max() <= 1
+    tail = model.render_clip(source, beta[3:], pose[3:], batch_size=4, precision="fp32")
+    assert (whole[5:].int() - tail[2:].int()).abs().max() <= 1
+
+
+def test_render_equals_the_training_pass(codebook):
+    model = make_generator(codebook).eval()
+    shake(model)
+    motion = random_motion(3)
+    image = torch.rand(1, 3, SIZE, SIZE)
+    source = model.prepare_source(image, motion.source[0, :E], motion.source[0, E:], precision="fp32")
+    rendered = model.render(source, motion.window[..., :E], motion.window[..., E:], precision="fp32")
+    output = model(image.expand(3, -1, -1, -1), Motion(motion.window, motion.source[:1].expand(3, -1)))
+    torch.testing.assert_close(rendered, output.image.detach().clamp(0, 1), atol=1e-4, rtol=1e-4)
+
+
+def test_bad_arguments_are_named(codebook):
+    model = make_generator(codebook)
+    with pytest.raises(ShapeError, match="beta"):
+        model.prepare_source(torch.rand(3, SIZE, SIZE), torch.rand(E + 1), torch.rand(6))
+    with pytest.raises(ValueError, match="image"):
+        model.prepare_source(2 * torch.rand(3, SIZE, SIZE) + 1, torch.rand(E), torch.rand(6))
+    with pytest.raises(ValueError, match="frozen"):
+        make_generator(make_codebook())
+
+
+def test_payload_round_trip_refuses_another_codebook(codebook):
+    model = make_generator(codebook).eval()
+    shake(model)
+    payload = save_vqig(model)
+    image, motion = torch.rand(2, 3, SIZE, SIZE), random_motion(2)
+    torch.testing.assert_close(load_vqig(payload, codebook)(image, motion).image, model(image, motion).image)
+    with pytest.raises(ValueError, match="trained on"):
+        load_vqig(payload, make_codebook(seed=9).freeze())
