@@ -6,9 +6,15 @@ polynomial of its normal. Without a known albedo the light absorbs the mean skin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
+
+from flowvqtalker.face.camera import Camera, project
+from flowvqtalker.face.model import FaceModel
+from flowvqtalker.face.pose import transform
 
 N_BANDS = 9
 
@@ -80,9 +86,54 @@ def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
     return torch.nn.functional.normalize(normals, dim=-1, eps=1e-12)
 
 
-def subset_triangles(triangles: np.ndarray, keep: np.ndarray, count: int) -> np.ndarray:
-    """Indices of at most ``count`` triangles spread evenly over those with ``keep`` true."""
-    candidates = np.flatnonzero(keep)
-    if len(candidates) == 0:
-        raise ValueError("no triangle belongs to the skin: the face model's part labels are wrong")
-    return candidates[np.unique(np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int))]
+@dataclass(frozen=True)
+class SkinPatches:
+    """Some triangles of the skin as functions of the coefficients: where light is read. The contacts of lips and lids are left out.
+
+    Attributes:
+        mean: (N, 3, 3) corners of N triangles [cm, head frame].
+        identity: (A, N, 3, 3).
+        expression: (E, N, 3, 3).
+    """
+
+    mean: Tensor
+    identity: Tensor
+    expression: Tensor
+
+    @classmethod
+    def of(cls, model: FaceModel, part: str = "skin", count: int = 200) -> SkinPatches:
+        """At most ``count`` triangles spread over the named part (over the whole head when the model has no such part)."""
+        keep = model.triangle_part == model.part(part) if part in model.part_names else np.ones(len(model.triangles), dtype=bool)
+        candidates = np.flatnonzero(keep)
+        picked = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int))]
+        corners = model.triangles[picked]
+        arrays = (model.mean[corners], model.identity[:, corners], model.expression[:, corners])
+        return cls(*(torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32)) for array in arrays))
+
+    def corners(self, alpha: Tensor, beta: Tensor) -> Tensor:
+        """Corners (T, N, 3, 3) [cm] for alpha (A,) and beta (T, E)."""
+        rest = self.mean + torch.tensordot(alpha, self.identity, dims=1)
+        return rest + torch.tensordot(beta, self.expression, dims=1)
+
+
+def estimate_light(frames: Tensor, patches: SkinPatches, alpha: Tensor, beta: Tensor, pose: Tensor, camera: Camera) -> Tensor:
+    """Light of each frame from the colours of the skin.
+
+    Args:
+        frames: (T, 3, H, W) RGB in [0, 1].
+        patches: skin of the face model.
+        alpha: (A,).
+        beta: (T, E).
+        pose: (T, 6).
+        camera: camera of the frames.
+
+    Returns:
+        (T, 27), see ``fit_light``.
+    """
+    corners = transform(patches.corners(alpha, beta).flatten(1, 2), pose).unflatten(1, (-1, 3))
+    normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    normals, centres = torch.nn.functional.normalize(normals, dim=-1, eps=1e-12), corners.mean(2)
+    to_camera = torch.nn.functional.normalize(centres.new_tensor([0.0, 0.0, camera.distance_cm]) - centres, dim=-1)
+    # Patches that look away from the camera are hidden or too slanted to read a colour from.
+    facing = ((normals * to_camera).sum(-1) - 0.2).clamp_min(0)
+    return fit_light(sample_bilinear(frames, project(centres, camera)), normals, facing)
