@@ -47,7 +47,7 @@ class Distributions:
     gaze_sd_deg: tuple[float, float] = (4.0, 2.5)  # horizontal, vertical; around the camera
     gaze_limit_deg: float = 12.0
     gaze_return_probability: float = 0.45  # of looking back into the camera
-    gaze_full_deg: float = 30.0  # eyeLook coefficient 1
+    gaze_full_deg: tuple[float, float] = (32.0, 26.0)  # eyeLook coefficient 1, as face.model turns the eyeballs
     lid_follows_down: float = 0.25  # eyeBlink per unit of eyeLookDown
     lid_follows_up: float = 0.20  # eyeWide per unit of eyeLookUp
 
@@ -72,11 +72,12 @@ class Distributions:
     emotion_shape_log_sd: float = 0.35  # strength of each shape in a clip
     emotion_absent_probability: float = 0.12  # a shape of the target does not take part in this clip
     emotion_blend_range: tuple[float, float] = (0.0, 0.22)  # share of a second emotion mixed in
+    spontaneous_sd: float = 0.04  # a clip's own faces that belong to no emotion, on every shape the emotions use
     rest_sd: float = 0.05  # an identity's own resting face
     tremor_sd: float = 0.012  # slow aimless motion of every shape
     tremor_time_s: float = 0.5
 
-    take_gain_log_sd: float = 0.14  # each phoneme's amplitude from take to take
+    take_gain_log_sd: float = 0.12  # each phoneme's amplitude from take to take
     take_strength_log_sd: float = 0.10  # emotion's strength from take to take
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ from flowvqtalker.seeding import numpy_generator
 from flowvqtalker.speech.espeak import Speech
 
 _MOUTH = np.array([name.startswith(("mouth", "jaw", "cheekPuff")) for name in EXPRESSIONS])
+_FELT = np.stack([emotion_vector(emotion) for emotion in EMOTIONS]).max(0) > 0
+_FELT[[EXPRESSION_INDEX[name] for name in ("jawOpen", "eyeBlink_L", "eyeBlink_R")]] = False
 _LOOK = np.array([name.startswith("eyeLook") for name in EXPRESSIONS])
 _LID = np.array([name.startswith("eyeBlink") for name in EXPRESSIONS])
 _BROW_RAISE = [EXPRESSION_INDEX[f"{name}_{side}"] for name in ("browInnerUp", "browOuterUp") for side in "LR"]
@@ -133,7 +135,8 @@ def performed_emotion(
 ) -> np.ndarray:
     """How this person shows this emotion this time, (53,) in [0, 1]: the target varied as people vary, so that classes overlap.
 
-    A clip's strength and each shape's strength are log-normal, some shapes do not take part, and a little of another emotion mixes in.
+    A clip's strength and each shape's strength are log-normal, some shapes do not take part, a little of another emotion mixes in, and small
+    movements that belong to no emotion are added; those do not grow with intensity, which is what makes level 1 hard.
     """
     target = emotion_vector(emotion, mirrored=style.mirrored)
     other = EMOTIONS[int(generator.integers(1, len(EMOTIONS)))]
@@ -147,7 +150,9 @@ def performed_emotion(
     mixed = intensity * style.expressivity * strength * target * shape
     # The second emotion is as strong as a weak expression; a neutral face is never quite empty either.
     mixed = mixed * (1 - 0.5 * blend) + 0.5 * blend * emotion_vector(other, mirrored=style.mirrored) * shape
-    return np.clip(mixed, 0, 1)
+    aimless = generator.standard_normal(len(EXPRESSIONS))
+    aimless = np.maximum(0.8 * (aimless + aimless[MIRROR]) / np.sqrt(2) + 0.2 * aimless, 0) * declared.spontaneous_sd
+    return np.clip(mixed + np.where(_FELT, aimless, 0.0), 0, 1)
 
 
 def _strength_over_time(generators: Generators, n_frames: int, declared: Distributions) -> np.ndarray:

@@ -134,7 +134,7 @@ def _gaze_target(generator: np.random.Generator, sd: np.ndarray, declared: Distr
 def gaze_to_shapes(gaze: np.ndarray, *, declared: Distributions = DECLARED) -> np.ndarray:
     """EyeLook coefficients of both eyes for gaze (T, 2) [deg], with the lids following: (T, 53) in [0, 1]."""
     beta = np.zeros((len(gaze), len(EXPRESSIONS)))
-    amount = np.clip(gaze / declared.gaze_full_deg, -1, 1)
+    amount = np.clip(gaze / np.asarray(declared.gaze_full_deg), -1, 1)
     left, right = np.maximum(amount[:, 0], 0), np.maximum(-amount[:, 0], 0)
     up, down = np.maximum(amount[:, 1], 0), np.maximum(-amount[:, 1], 0)
     columns = {

@@ -20,29 +20,29 @@ from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.speech.espeak import Phoneme, Speech
 
 _OVERSAMPLING = 4
-_REACH_S = 0.032
-_REACH_PER_DURATION = 0.28
+_REACH_S = 0.026
+_REACH_PER_DURATION = 0.24
 _REST_STRENGTH = 0.02
 _UNCARED = 0.28
 
-_OPEN = {"jawOpen": 0.40, "mouthLowerDown": 0.24, "mouthUpperUp": 0.10}
-_NEAR_OPEN = {"jawOpen": 0.35, "mouthStretch": 0.16, "mouthLowerDown": 0.26, "mouthUpperUp": 0.14}
-_MID_FRONT = {"jawOpen": 0.24, "mouthStretch": 0.18, "mouthSmile": 0.08, "mouthLowerDown": 0.24, "mouthUpperUp": 0.11}
-_CLOSE_FRONT = {"jawOpen": 0.13, "mouthStretch": 0.28, "mouthSmile": 0.14, "mouthLowerDown": 0.24, "mouthUpperUp": 0.09}
-_MID = {"jawOpen": 0.20, "mouthLowerDown": 0.16, "mouthUpperUp": 0.06}
-_BACK_OPEN = {"jawOpen": 0.34, "mouthFunnel": 0.32, "mouthLowerDown": 0.14}
-_BACK_MID = {"jawOpen": 0.26, "mouthFunnel": 0.46, "mouthPucker": 0.22}
+_OPEN = {"jawOpen": 0.62, "mouthLowerDown": 0.20, "mouthUpperUp": 0.10}
+_NEAR_OPEN = {"jawOpen": 0.52, "mouthStretch": 0.10, "mouthLowerDown": 0.22, "mouthUpperUp": 0.14}
+_MID_FRONT = {"jawOpen": 0.36, "mouthStretch": 0.11, "mouthSmile": 0.08, "mouthLowerDown": 0.20, "mouthUpperUp": 0.11}
+_CLOSE_FRONT = {"jawOpen": 0.15, "mouthStretch": 0.17, "mouthSmile": 0.14, "mouthLowerDown": 0.20, "mouthUpperUp": 0.09}
+_MID = {"jawOpen": 0.26, "mouthLowerDown": 0.14, "mouthUpperUp": 0.06}
+_BACK_OPEN = {"jawOpen": 0.50, "mouthFunnel": 0.32, "mouthLowerDown": 0.12}
+_BACK_MID = {"jawOpen": 0.36, "mouthFunnel": 0.46, "mouthPucker": 0.22}
 _BACK_CLOSE = {"jawOpen": 0.12, "mouthFunnel": 0.28, "mouthPucker": 0.58}
-_RHOTIC = {"jawOpen": 0.14, "mouthFunnel": 0.28, "mouthPucker": 0.20}
-_BILABIAL = {"jawOpen": 0.07, "mouthPress": 0.16, "mouthRollUpper": 0.10, "mouthRollLower": 0.10}
-_LABIODENTAL = {"jawOpen": 0.07, "mouthRollLower": 0.42, "mouthUpperUp": 0.20, "mouthLowerDown": 0.0, "mouthShrugLower": 0.10}
-_DENTAL = {"jawOpen": 0.14, "mouthLowerDown": 0.20, "mouthUpperUp": 0.08}
-_ALVEOLAR = {"jawOpen": 0.11, "mouthLowerDown": 0.16, "mouthUpperUp": 0.05}
-_SIBILANT = {"jawOpen": 0.06, "mouthStretch": 0.20, "mouthLowerDown": 0.22, "mouthUpperUp": 0.10}
-_POSTALVEOLAR = {"jawOpen": 0.09, "mouthFunnel": 0.46, "mouthPucker": 0.14, "mouthUpperUp": 0.10, "mouthLowerDown": 0.12}
-_VELAR = {"jawOpen": 0.16, "mouthLowerDown": 0.10}
-_GLIDE_W = {"jawOpen": 0.08, "mouthFunnel": 0.22, "mouthPucker": 0.68}
-_BREATH = {"jawOpen": 0.17}
+_RHOTIC = {"jawOpen": 0.15, "mouthFunnel": 0.28, "mouthPucker": 0.20}
+_BILABIAL = {"jawOpen": 0.06, "mouthPress": 0.16, "mouthRollUpper": 0.10, "mouthRollLower": 0.10}
+_LABIODENTAL = {"jawOpen": 0.05, "mouthRollLower": 0.42, "mouthUpperUp": 0.20, "mouthLowerDown": 0.00, "mouthShrugLower": 0.10}
+_DENTAL = {"jawOpen": 0.13, "mouthLowerDown": 0.17, "mouthUpperUp": 0.08}
+_ALVEOLAR = {"jawOpen": 0.10, "mouthLowerDown": 0.14, "mouthUpperUp": 0.05}
+_SIBILANT = {"jawOpen": 0.04, "mouthStretch": 0.12, "mouthLowerDown": 0.19, "mouthUpperUp": 0.10}
+_POSTALVEOLAR = {"jawOpen": 0.07, "mouthFunnel": 0.46, "mouthPucker": 0.14, "mouthUpperUp": 0.10, "mouthLowerDown": 0.10}
+_VELAR = {"jawOpen": 0.18, "mouthLowerDown": 0.09}
+_GLIDE_W = {"jawOpen": 0.07, "mouthFunnel": 0.22, "mouthPucker": 0.68}
+_BREATH = {"jawOpen": 0.20}
 
 #: IPA letter -> (targets of its shapes [0, 1], strength of its pull). Both sides of a face get the same target.
 _LETTERS: dict[str, tuple[dict[str, float], float]] = {
