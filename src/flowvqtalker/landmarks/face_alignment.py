@@ -32,7 +32,9 @@ class FaceAlignmentLandmarker:
         MissingWeightsError: a file is not what it should be.
     """
 
-    def __init__(self, fan: bytes, detector: bytes, anchors: bytes, *, min_score: float = 0.5, device: str = "cpu", flip: bool = False) -> None:
+    def __init__(
+        self, fan: bytes, detector: bytes, anchors: bytes, *, min_score: float = 0.5, device: str = "cpu", flip: bool = False
+    ) -> None:
         import face_alignment
         from face_alignment.models import FAN
 

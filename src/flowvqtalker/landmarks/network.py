@@ -1,0 +1,326 @@
+"""The trained back end: is there a face, where, and its 68 points. Small enough to learn in a minute of one core.
+
+Two convolutional networks. ``FaceFinder`` sees the whole picture, small, and gives presence and box; ``PointNet`` sees the crop and gives
+one probability map per point, whose mean is the point (soft-argmax; Nibali et al. 2018, "Numerical coordinate regression with convolutional
+neural networks"). Both begin with a pixel-unshuffle, so that all convolutions run on a quarter of the resolution.
+Coordinates inside the networks run from -1 to 1 between the edges of the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from flowvqtalker.landmarks import boxes, schema
+from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections
+
+#: Side over face size of the crop that PointNet sees.
+POINT_CROP_SCALE = 1.45
+#: Frames of one forward pass; keeps the activations in the processor's cache.
+BATCH_FRAMES = 16
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(x + self.second(self.first(x)))
+
+
+def _mean_position(weights: Tensor) -> Tensor:
+    """Mean position of maps that sum to one; (B, L, h, w) -> (B, L, 2) as (u, v) in [-1, 1]."""
+    height, width = weights.shape[-2:]
+    u = (torch.arange(width, device=weights.device, dtype=weights.dtype) + 0.5) * (2 / width) - 1
+    v = (torch.arange(height, device=weights.device, dtype=weights.dtype) + 0.5) * (2 / height) - 1
+    return torch.stack([(weights.sum(dim=-2) * u).sum(dim=-1), (weights.sum(dim=-1) * v).sum(dim=-1)], dim=-1)
+
+
+class FaceFinder(nn.Module):
+    """Presence, centre and size of the largest face.
+
+    Args:
+        size_px: side of the square input, a multiple of 16.
+        channels: width at a quarter and at an eighth of the input.
+    """
+
+    def __init__(self, size_px: int = 96, channels: tuple[int, int] = (32, 64)) -> None:
+        super().__init__()
+        if size_px % 16:
+            raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
+        first, second = channels
+        self.size_px = size_px
+        self.stem = _conv(48, first)
+        self.down = nn.Sequential(_conv(first, second, 2), _Residual(second))
+        self.context = nn.Sequential(_conv(second, second, 2), _Residual(second))
+        self.merge = _conv(second, second)
+        self.heat = nn.Conv2d(second, 1, 1)
+        self.size = nn.Linear(second, 1)
+        self.presence = nn.Linear(2 * second, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Args: image (B, 3, size_px, size_px) in [0, 1].
+
+        Returns:
+            presence logit (B,); centre (B, 2) in [-1, 1]; natural log of (face size / input side) (B,).
+        """
+        x = self.down(self.stem(functional.pixel_unshuffle(image - 0.5, 4)))
+        x = self.merge(x + functional.interpolate(self.context(x), scale_factor=2.0))
+        weights = self.heat(x).float().flatten(2).softmax(dim=-1)
+        features = x.float().flatten(2)
+        focus = (features * weights).sum(dim=-1)
+        centre = _mean_position(weights.view(len(x), 1, *x.shape[-2:]))[:, 0]
+        presence = self.presence(torch.cat([focus, features.mean(dim=-1)], dim=1))[:, 0]
+        return presence, centre, self.size(focus)[:, 0] - 0.7
+
+
+class PointNet(nn.Module):
+    """68 points in a crop around the face.
+
+    Args:
+        size_px: side of the square input, a multiple of 16.
+        channels: width at a quarter, an eighth and a sixteenth of the input.
+    """
+
+    def __init__(self, size_px: int = 96, channels: tuple[int, int, int] = (64, 64, 128)) -> None:
+        super().__init__()
+        if size_px % 16:
+            raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
+        first, second, third = channels
+        self.size_px = size_px
+        self.stem = _conv(48, first)
+        self.down = nn.Sequential(_conv(first, second, 2), _Residual(second))
+        self.deep = nn.Sequential(_conv(second, third, 2), _Residual(third))
+        self.up = nn.Conv2d(third, second, 1)
+        self.merge = _conv(second, second)
+        self.lift = nn.Conv2d(second, first, 1)
+        self.fine = _conv(first, first)
+        self.heat = nn.Conv2d(first, N_LANDMARKS, 1)
+
+    def maps(self, image: Tensor) -> Tensor:
+        """Logits of the points' maps: (B, 3, S, S) in [0, 1] -> (B, 68, S/4, S/4) float32."""
+        quarter = self.stem(functional.pixel_unshuffle(image - 0.5, 4))
+        eighth = self.down(quarter)
+        eighth = self.merge(eighth + functional.interpolate(self.up(self.deep(eighth)), scale_factor=2.0))
+        quarter = self.fine(quarter + functional.interpolate(self.lift(eighth), scale_factor=2.0))
+        return self.heat(quarter).float()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, S, S) in [0, 1] -> points (B, 68, 2) in [-1, 1]."""
+        maps = self.maps(image)
+        return _mean_position(maps.flatten(2).softmax(dim=-1).view_as(maps))
+
+
+def to_unit(points_px: Any, size_px: float) -> Any:
+    """Pixels (integer = centre) of a square picture of side ``size_px`` to [-1, 1] between its edges."""
+    return (points_px + 0.5) * (2.0 / size_px) - 1.0
+
+
+def from_unit(points: Any, size_px: float) -> Any:
+    """Inverse of ``to_unit``."""
+    return (points + 1.0) * (size_px / 2.0) - 0.5
+
+
+# ------------------------------------------------------------------------------------------------------------------------ losses
+
+#: Lids and lips count more: blinks and speech live there, within a pixel or two.
+_POINT_WEIGHTS = np.ones(N_LANDMARKS, np.float32)
+_POINT_WEIGHTS[list(schema.EYES)] = 2.0
+_POINT_WEIGHTS[list(schema.MOUTH)] = 2.0
+_POINT_WEIGHTS[list(schema.JAW)] = 0.5
+_GAPS = (*schema.RIGHT_LID_PAIRS, *schema.LEFT_LID_PAIRS, *schema.LIP_PAIRS)
+
+
+def point_loss(maps: Tensor, truth: Tensor, *, map_weight: float, gap_weight: float) -> tuple[Tensor, dict[str, float]]:
+    """Loss of PointNet.
+
+    Mean distance in outer-eye distances (lids and lips twice, jaw half), plus ``gap_weight`` times the error of lid and lip gaps (what
+    blinks and speech are read from), plus ``map_weight`` times the cross-entropy to a Gaussian of one cell, which tells a young network
+    where to look at all.
+
+    Args:
+        maps: (B, 68, h, w) logits.
+        truth: (B, 68, 2) in [-1, 1].
+        map_weight: weight of the maps' cross-entropy.
+        gap_weight: weight of the gaps.
+
+    Returns:
+        scalar loss; {"error": mean distance as a share of the outer-eye distance, "gap": ..., "map": ...}.
+    """
+    unit = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp_min(1e-3)[:, None]
+    weights = torch.as_tensor(_POINT_WEIGHTS, device=maps.device)
+    log_share = maps.flatten(2).log_softmax(dim=-1)
+    points = _mean_position(log_share.exp().view_as(maps))
+    distance = (points - truth).square().sum(dim=-1).add(1e-8).sqrt() / unit
+    first, second = (list(side) for side in zip(*_GAPS, strict=True))
+    gap = ((points[:, first] - points[:, second]) - (truth[:, first] - truth[:, second])).norm(dim=-1) / unit
+    height, width = maps.shape[-2:]
+    u = torch.arange(width, device=maps.device) + 0.5
+    v = torch.arange(height, device=maps.device) + 0.5
+    cell = (truth + 1) / 2 * torch.tensor([width, height], device=maps.device)
+    near_u = (-0.5 * (u - cell[..., :1]).square()).softmax(dim=-1)
+    near_v = (-0.5 * (v - cell[..., 1:]).square()).softmax(dim=-1)
+    target = near_v[..., :, None] * near_u[..., None, :]
+    cross = -(target.flatten(2) * log_share).sum(dim=-1).mean()
+    error = (distance * weights).sum(dim=1).mean() / weights.sum()
+    loss = error + gap_weight * gap.mean() + map_weight * cross
+    return loss, {"error": float(distance.detach().mean()), "gap": float(gap.detach().mean()), "map": float(cross.detach())}
+
+
+def face_loss(output: tuple[Tensor, Tensor, Tensor], present: Tensor, centre: Tensor, log_size: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Loss of FaceFinder: cross-entropy of presence, centre error in face sizes and error of log size where there is a face.
+
+    Args:
+        output: what FaceFinder returned.
+        present: (B,) float, 1 with a face.
+        centre: (B, 2) in [-1, 1].
+        log_size: (B,) natural log of face size over input side.
+
+    Returns:
+        scalar loss; {"presence": ..., "centre": mean distance in face sizes, "size": mean |log ratio|}.
+    """
+    logit, found_centre, found_size = output
+    presence = functional.binary_cross_entropy_with_logits(logit, present)
+    count = present.sum().clamp_min(1.0)
+    off = (found_centre - centre).norm(dim=-1) / (2 * log_size.exp())
+    centre_error = (off * present).sum() / count
+    size_error = ((found_size - log_size).abs() * present).sum() / count
+    logs = {"presence": float(presence.detach()), "centre": float(centre_error.detach()), "size": float(size_error.detach())}
+    return presence + 2 * centre_error + size_error, logs
+
+
+# --------------------------------------------------------------------------------------------------------------------- inference
+
+
+def whole_box(height: int, width: int) -> boxes.Box:
+    """The square around a whole picture; beyond its border pixels are repeated."""
+    side = max(height, width)
+    x0, y0 = (width - side) // 2, (height - side) // 2
+    return x0, y0, x0 + side, y0 + side
+
+
+def to_batch(frames: np.ndarray) -> Tensor:
+    """(B, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], channels last in memory."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous(memory_format=torch.channels_last)
+
+
+def _running_median(values: np.ndarray, present: np.ndarray, reach: int) -> np.ndarray:
+    """Median over the present frames within ``reach`` frames; (T, n)."""
+    result = values.copy()
+    for index in np.flatnonzero(present):
+        near = slice(max(0, index - reach), index + reach + 1)
+        result[index] = np.median(values[near][present[near]], axis=0)
+    return result
+
+
+class TrainedLandmarker:
+    """The pair of networks as a landmark back end.
+
+    Args:
+        finder: trained FaceFinder.
+        points: trained PointNet.
+        min_score: presence below which there is no face, [0, 1].
+    """
+
+    def __init__(self, finder: FaceFinder, points: PointNet, *, min_score: float = 0.5) -> None:
+        self.finder = finder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.points = points.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.min_score = min_score
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], *, min_score: float = 0.5) -> TrainedLandmarker:
+        """Rebuild from what ``pack`` made.
+
+        Raises:
+            ValueError: the state is that of a pipeline whose back end is not ``trained``.
+        """
+        if "finder" not in state:
+            raise ValueError("this model was not trained: landmarks.backend was another one when the stage 'landmarker' ran")
+        finder = FaceFinder(int(state["finder_size_px"]), tuple(state["finder_channels"]))
+        points = PointNet(int(state["points_size_px"]), tuple(state["points_channels"]))
+        finder.load_state_dict(state["finder"])
+        points.load_state_dict(state["points"])
+        return cls(finder, points, min_score=min_score)
+
+    @torch.inference_mode()
+    def find(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Presence and box by frame.
+
+        Args:
+            frames: (T, H, W, 3) uint8 RGB.
+
+        Returns:
+            score (T,) in [0, 1]; (T, 3) centre u, v and size in px of the frames.
+        """
+        box = whole_box(*frames.shape[1:3])
+        side = box[2] - box[0]
+        scores, places = [], []
+        for piece in schema.pieces_of(frames, BATCH_FRAMES):
+            logit, centre, log_size = self.finder(to_batch(boxes.crop_frames(piece, box, self.finder.size_px)))
+            scores.append(logit.sigmoid().numpy())
+            corner = np.array(box[:2], np.float32)
+            places.append(np.concatenate([from_unit(centre.numpy(), side) + corner, log_size.exp().numpy()[:, None] * side], axis=1))
+        return np.concatenate(scores), np.concatenate(places)
+
+    @torch.inference_mode()
+    def _locate(self, frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """(N, 68, 2) px of the frames from rough (centre, size)."""
+        found = []
+        for start in range(0, len(frames), BATCH_FRAMES):
+            some = slice(start, start + BATCH_FRAMES)
+            rough = [crop_box(*place) for place in places[some]]
+            crops = [boxes.crop_frames(frame[None], box, self.points.size_px) for frame, box in zip(frames[some], rough, strict=True)]
+            points = from_unit(self.points(to_batch(np.concatenate(crops))).numpy(), self.points.size_px)
+            found.extend(boxes.from_crop(one, box, self.points.size_px) for one, box in zip(points, rough, strict=True))
+        return np.stack(found)
+
+    def detect(self, frames: np.ndarray, *, video: bool = True) -> Detections:
+        """See ``schema.Landmarker.detect``.
+
+        In a video the rough box is a running median over five frames, so that the crop, and with it the points, do not jitter.
+        """
+        schema.check_frames(frames)
+        landmarks = np.full((len(frames), N_LANDMARKS, 2), np.nan, np.float32)
+        if len(frames) == 0:
+            return Detections(landmarks, np.zeros(0, np.float32))
+        score, places = self.find(frames)
+        present = score >= self.min_score
+        if present.any():
+            if video:
+                places = _running_median(places, present, 2)
+            landmarks[present] = self._locate(frames[present], places[present])
+        return Detections(landmarks, score.astype(np.float32))
+
+    def detect_pieces(self, pieces: Iterable[np.ndarray], *, video: bool = True) -> Detections:
+        """See ``schema.Landmarker.detect_pieces``; the median of the boxes does not cross from one piece to the next."""
+        return schema.join_detections([self.detect(piece, video=video) for piece in pieces])
+
+
+def crop_box(u: float, v: float, size: float) -> boxes.Box:
+    """Square box that PointNet sees, from the face's centre and size in px."""
+    side = max(8, round(POINT_CROP_SCALE * float(size)))
+    x0, y0 = round(float(u) + 0.5 - side / 2), round(float(v) + 0.5 - side / 2)
+    return x0, y0, x0 + side, y0 + side
+
+
+def pack(finder: dict[str, Tensor], points: dict[str, Tensor], *, like: TrainedLandmarker) -> dict[str, Any]:
+    """State to store: weights and the sizes needed to rebuild the networks (tensors and plain values only)."""
+    return {
+        "finder": finder,
+        "points": points,
+        "finder_size_px": like.finder.size_px,
+        "points_size_px": like.points.size_px,
+        "finder_channels": [like.finder.stem[0].out_channels, like.finder.merge[0].out_channels],
+        "points_channels": [like.points.stem[0].out_channels, like.points.merge[0].out_channels, like.points.up.in_channels],
+    }
