@@ -1,0 +1,181 @@
+"""Autoregressive rollouts, batched over clips and samples.
+
+Every row has its own random streams, derived from its seed alone, and draws them frame by frame: the same numbers come out
+whatever the batch, its order, or the chunks in which a long clip is made. A rollout starts from the source frame; no target
+frame ever enters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowvqtalker.audio.mel import N_MELS, SILENCE, WINDOW_STEPS
+from flowvqtalker.checks import check_finite, check_shape
+from flowvqtalker.flow.conditioner import emotion_weights
+from flowvqtalker.flow.motionflow import PLAN_OFFSETS, MotionFlow
+from flowvqtalker.flow.stack import FlowStack, StackState
+from flowvqtalker.seeding import numpy_generator
+
+#: Frames whose static tokens are embedded at once; bounds the memory of long rollouts, never changes a result.
+CHUNK_FRAMES = 256
+
+
+@dataclass(frozen=True)
+class MotionRequest:
+    """One clip to make.
+
+    Attributes:
+        windows: (T, 16, 80) float32 mel windows, one per frame to make.
+        beta0: (E,) expression of the source frame.
+        pose0: (6,) pose of the source frame [rad, cm].
+        emotion: Label; -1 draws one from the mixture.
+        intensity: [0, 1].
+        seed: The clip's and sample's own seed.
+    """
+
+    windows: Tensor
+    beta0: Tensor
+    pose0: Tensor
+    emotion: int
+    intensity: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_shape("windows", self.windows, (None, WINDOW_STEPS, N_MELS))
+        check_finite("windows", self.windows)
+        if len(self.windows) == 0:
+            raise ValueError("windows: no frame to make")
+
+
+def plan_around(plan: Tensor) -> Tensor:
+    """The plan at PLAN_OFFSETS around each frame: (.., T, D) -> (.., T, offsets * D); edges repeat."""
+    frames = plan.shape[-2]
+    index = torch.arange(frames, device=plan.device)
+    return torch.cat([plan.index_select(-2, (index + offset).clamp(0, frames - 1)) for offset in PLAN_OFFSETS], -1)
+
+
+class _Draws:
+    """Noise of one row: standard normals and chi-squares from two streams, so that neither shifts the other."""
+
+    def __init__(self, seed: int, kind: str, nu: float) -> None:
+        self.normal = numpy_generator(seed, kind, "normal")
+        self.radius = numpy_generator(seed, kind, "radius")
+        self.nu = nu
+
+    def take(self, frames: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.normal.standard_normal((frames, features)), self.radius.chisquare(self.nu, frames)
+
+
+class Rollout:
+    """A running rollout of one flow over a batch of requests.
+
+    Args:
+        flow: ExpFlow, PoseFlow or the regression, in eval mode.
+        requests: Rows; clips may differ in length (a shorter one goes on over silence and is cut by the caller).
+        temperature: Factor of the latent noise.
+        latent_rho: Correlation of the noise of neighbouring frames; None takes the flow's own.
+    """
+
+    def __init__(self, flow: MotionFlow, requests: Sequence[MotionRequest], temperature: float, latent_rho: float | None = None) -> None:
+        self.flow, self.temperature = flow, temperature
+        self.rho = flow.config.latent_rho if latent_rho is None else latent_rho
+        config = flow.config
+        reference = flow.mean
+        source = [r.beta0 if config.kind == "expression" else r.pose0 for r in requests]
+        self.x0 = flow.standardise(torch.stack(source).to(reference))
+        self.draws = [_Draws(r.seed, config.kind, config.stack.nu) for r in requests]
+        labels = [r.emotion if r.emotion >= 0 else self._any_label(r.seed) for r in requests]
+        intensity = torch.tensor([r.intensity for r in requests])
+        self.weights = emotion_weights(torch.tensor(labels), intensity, config.stack.labels).to(reference)
+        self.longest = max(len(r.windows) for r in requests)
+        features, plans = [], []
+        for row, request in enumerate(requests):
+            silence = request.windows.new_full((flow.context, WINDOW_STEPS, N_MELS), SILENCE)
+            windows = torch.cat([silence, request.windows, silence]).to(reference).unsqueeze(0)
+            features.append(self._padded(flow.audio(windows)[0]))
+            plans.append(self._padded(flow.plan(windows, self.x0[row : row + 1], self.weights[row : row + 1])[0]))
+        self.features, self.plan = torch.stack(features), torch.stack(plans)
+        self.around = plan_around(self.plan)
+        rows, dims = self.x0.shape
+        self.past = self.x0.new_zeros(rows, flow.lead, dims)
+        self.noise: Tensor | None = None
+        self.state: StackState | None = None
+        self.frame = 0
+
+    def _any_label(self, seed: int) -> int:
+        return int(numpy_generator(seed, "label").integers(self.flow.config.stack.labels))
+
+    def _padded(self, values: Tensor) -> Tensor:
+        return torch.cat([values, values[-1:].expand(self.longest - len(values), -1)])
+
+    @torch.no_grad()
+    def advance(self, frames: int) -> Tensor:
+        """The next frames: coefficients (B, frames, C)."""
+        flow, first = self.flow, self.frame
+        frames = min(frames, self.longest - first)
+        part = slice(first, first + frames)
+        static = flow.static_tokens(self.features[:, part], self.around[:, part], self.x0, self.weights)
+        drawn = [draws.take(frames, self.x0.shape[1]) for draws in self.draws]
+        normal = torch.from_numpy(np.stack([d[0] for d in drawn])).to(self.x0)
+        chi_square = torch.from_numpy(np.stack([d[1] for d in drawn])).to(self.x0)
+        weights = self.weights.unsqueeze(1)
+        made = []
+        for i in range(frames):
+            padded = torch.cat([self.past, self.past.new_zeros(len(self.past), 1, self.past.shape[2])], 1)
+            tokens = flow.tokens(static[:, i : i + 1], padded)
+            u = self._innovation(tokens, normal[:, i : i + 1], chi_square[:, i : i + 1], weights)
+            u = u.clamp(-flow.config.clamp, flow.config.clamp)
+            plan = self.plan[:, first + i]
+            r = (u * flow.u_sd + flow.predicted(padded))[:, 0]
+            c = flow.coefficients(plan + r * flow.r_sd)
+            made.append(c)
+            # What the next frames see is what was really handed out, clamped to the bounds.
+            r = (flow.standardise(c) - plan) / flow.r_sd
+            self.past = torch.cat([self.past[:, 1:], r.unsqueeze(1)], 1)
+        self.frame += frames
+        return torch.stack(made, 1)
+
+    def _innovation(self, tokens: Tensor, normal: Tensor, chi_square: Tensor, weights: Tensor) -> Tensor:
+        core = self.flow.core
+        if isinstance(core, FlowStack):
+            self.noise = normal if self.noise is None else self.rho * self.noise + math.sqrt(1 - self.rho**2) * normal
+            z = core.prior.latent(self.noise, chi_square, weights, self.temperature)
+            u, self.state = core.inverse(z, tokens, weights, self.state)
+            return u
+        states = [None] * len(core.nets) if self.state is None else self.state.couplings
+        u, states = core.step(tokens, states)
+        self.state = StackState(states)
+        return u
+
+
+def rollout(
+    flow: MotionFlow,
+    requests: Sequence[MotionRequest],
+    *,
+    temperature: float = 1.0,
+    latent_rho: float | None = None,
+    batch: int = 32,
+    chunk: int = CHUNK_FRAMES,
+) -> Iterator[Tensor]:
+    """Coefficients (T, C) float32 of each request, in order.
+
+    Args:
+        flow: ExpFlow, PoseFlow or the regression, in eval mode.
+        requests: Any number of clips and samples.
+        temperature: Factor of the latent noise; 1 samples the learned distribution.
+        latent_rho: Correlation of neighbouring noise; None takes the flow's own.
+        batch: Rows that are rolled out together; changes speed only.
+        chunk: Frames whose conditions are embedded at once; changes memory only.
+    """
+    for first in range(0, len(requests), batch):
+        rows = requests[first : first + batch]
+        running = Rollout(flow, rows, temperature, latent_rho)
+        made = torch.cat([running.advance(chunk) for _ in range(0, running.longest, chunk)], 1)
+        for row, request in zip(made, rows, strict=True):
+            yield row[: len(request.windows)].to(torch.float32).cpu()

@@ -1,0 +1,449 @@
+"""Training of ExpFlow, PoseFlow and the regression: cross-fitted conditioners first, then the flow on what they leave over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from flowvqtalker.audio.mel import N_MELS, WINDOW_STEPS
+from flowvqtalker.flow.conditioner import Conditioner, emotion_weights
+from flowvqtalker.flow.expflow import lid_positions, moving_dims
+from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, MotionFlow, Window, stable_prediction
+from flowvqtalker.flow.sampling import plan_around
+from flowvqtalker.flow.windows import MotionClip, drop_mask, mel_windows, window_starts
+from flowvqtalker.train.loop import LoopConfig, Task, run
+
+Hooks = Callable[[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class FlowTraining:
+    """How the flows are trained; values come from the parameters of the stage.
+
+    Attributes:
+        batch: Windows per step of the flow.
+        window: Frames per window.
+        conditioner_batch: Windows per step of a conditioner.
+        history_dropout: Probability that a history frame is zeroed, in windows with dropout.
+        history_dropout_share: Share of windows with dropout.
+        history_noise: Standard deviation of the noise on the history, in standardised units.
+        dequantisation: Standard deviation of the noise on what is modelled, in standardised units.
+        weight_decay: Decoupled weight decay.
+        mel_gain: Largest change of a clip's level in training, in mel units.
+        mel_shift: Largest shift of a clip's mel bins in training.
+        mel_noise: Standard deviation of noise on the mel in training.
+        min_sd: Dimensions with a smaller standard deviation over the training frames are dropped.
+    """
+
+    batch: int
+    window: int
+    conditioner_batch: int
+    history_dropout: float
+    history_dropout_share: float
+    history_noise: float
+    dequantisation: float
+    weight_decay: float
+    mel_gain: float
+    mel_shift: int
+    mel_noise: float
+    min_sd: float
+
+
+def disturb_mel(windows: Tensor, settings: FlowTraining, generator: torch.Generator) -> Tensor:
+    """Other levels and vocal tracts, cheaply: shift of the bins, gain per window sequence, noise; (B, T, 16, 80) -> same."""
+    batch = len(windows)
+    shift = torch.randint(-settings.mel_shift, settings.mel_shift + 1, (batch, 1), generator=generator)
+    gain = (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1) * settings.mel_gain
+    noise = torch.randn(windows.shape, generator=generator) * settings.mel_noise
+    bins = (torch.arange(N_MELS) + shift).clamp(0, N_MELS - 1)
+    shifted = windows.gather(3, bins.view(batch, 1, 1, N_MELS).expand_as(windows))
+    return (shifted + gain + noise).clamp(-4, 4)
+
+
+class AudioBank:
+    """Mel windows of any frames of many clips, with silence beyond the edges."""
+
+    def __init__(self, clips: Sequence[MotionClip], context: int) -> None:
+        self.clips, self.context = clips, context
+        self.lengths = [len(clip.start) for clip in clips]
+
+    def take(self, clip: int, first: int, frames: int) -> Tensor:
+        """(frames + 2 * context, 16, 80) around the frames ``first`` to ``first + frames``."""
+        c, length = self.clips[clip], self.lengths[clip]
+        low, high = first - self.context, first + frames + self.context
+        start = c.start[max(low, 0) : min(high, length)]
+        return mel_windows(c.mel, start, max(-low, 0), max(high - length, 0))
+
+
+def draw_places(lengths: Sequence[int], count: int, window: int, generator: torch.Generator) -> list[tuple[int, int]]:
+    """Random (clip, first frame); every frame of every long enough clip is equally likely to be within a window's start."""
+    usable = [clip for clip, frames in enumerate(lengths) if frames >= window]
+    if not usable:
+        raise ValueError(f"no clip has the {window} frames of a training window; the longest has {max(lengths, default=0)}")
+    room = torch.tensor([lengths[clip] - window + 1 for clip in usable])
+    ends = room.cumsum(0)
+    picks = torch.randint(int(ends[-1]), (count,), generator=generator)
+    which = torch.searchsorted(ends, picks, right=True)
+    return [(usable[w], int(p - (ends[w] - room[w]))) for w, p in zip(which.tolist(), picks, strict=True)]
+
+
+class ConditionerTask(Task):
+    """Squared error of standardised coefficients given audio, source and emotion."""
+
+    def __init__(
+        self,
+        net: Conditioner,
+        clips: Sequence[MotionClip],
+        targets: Sequence[Tensor],
+        sources: Tensor,
+        weights: Tensor,
+        train: Sequence[int],
+        held_out: Sequence[int],
+        settings: FlowTraining,
+        lr: float,
+    ) -> None:
+        self.net, self.settings, self.targets, self.sources, self.weights = net, settings, targets, sources, weights
+        self.audio = AudioBank(clips, net.context)
+        self.train_clips, self.held_out = list(train), list(held_out)
+        self.modules = {"conditioner": net}
+        self.optimizers = {"adam": torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=settings.weight_decay)}
+        self.ema_names = ("conditioner",)
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        s = self.settings
+        lengths = [self.audio.lengths[clip] for clip in self.train_clips]
+        window = min(s.window, max(lengths))
+        places = [(self.train_clips[c], f) for c, f in draw_places(lengths, s.conditioner_batch, window, generator)]
+        audio = disturb_mel(torch.stack([self.audio.take(c, f, window) for c, f in places]), s, generator)
+        rows = torch.tensor([c for c, _ in places])
+        target = torch.stack([self.targets[c][f : f + window] for c, f in places])
+        return audio, self.sources[rows], self.weights[rows], target
+
+    def losses(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        audio, source, weights, target = batch
+        loss = F.mse_loss(self.net(audio, source, weights), target)
+        yield "adam", loss, {"loss": float(loss.detach())}
+
+    def validate(self, step: int) -> dict[str, float]:
+        total, count = 0.0, 0
+        for clip in self.held_out:
+            error = self.predict(clip) - self.targets[clip]
+            total, count = total + float(error.square().sum()), count + error.numel()
+        return {"loss": total / max(count, 1)}
+
+    @torch.no_grad()
+    def predict(self, clip: int) -> Tensor:
+        """Prediction (T, D) for a whole clip."""
+        audio = self.audio.take(clip, 0, self.audio.lengths[clip]).unsqueeze(0)
+        return self.net(audio, self.sources[clip : clip + 1], self.weights[clip : clip + 1])[0]
+
+
+class MotionData:
+    """Residuals, plans, sources and audio of clips as one flow models them.
+
+    Args:
+        flow: Gives standardisation, residual scale and lead.
+        clips: The clips.
+        plans: (T, D) plan of each clip.
+        emotions: Labels and intensities may be replaced (shuffled) for diagnostics.
+    """
+
+    def __init__(self, flow: MotionFlow, clips: Sequence[MotionClip], plans: Sequence[Tensor]) -> None:
+        self.flow, self.clips = flow, clips
+        self.audio = AudioBank(clips, flow.context)
+        self.lengths = self.audio.lengths
+        self.x0 = torch.stack([flow.standardise(source_of(flow, clip)) for clip in clips])
+        self.known = torch.tensor([clip.emotion >= 0 for clip in clips])
+        self.weights = clip_weights(clips, flow.config.stack.labels)
+        self.around = [plan_around(plan) for plan in plans] if flow.config.conditioners else None
+        self.past = []
+        for clip, plan in zip(clips, plans, strict=True):
+            r = (flow.standardise(target_of(flow, clip)) - plan) / flow.r_sd
+            self.past.append(torch.cat([r.new_zeros(flow.lead, r.shape[1]), r]))
+
+    def take(self, places: Sequence[tuple[int, int]], frames: int) -> Window:
+        """Windows of ``frames`` frames at (clip, first frame)."""
+        rows = torch.tensor([clip for clip, _ in places])
+        lead = self.flow.lead
+        around = self.around
+        plan = torch.stack([around[c][f : f + frames] for c, f in places]) if around is not None else torch.zeros(len(places), frames, 0)
+        return Window(
+            past=torch.stack([self.past[c][f : f + lead + frames] for c, f in places]),
+            plan=plan,
+            x0=self.x0[rows],
+            weights=self.weights[rows],
+            known=self.known[rows],
+            audio=torch.stack([self.audio.take(c, f, frames) for c, f in places]),
+        )
+
+
+def source_of(flow: MotionFlow, clip: MotionClip) -> Tensor:
+    """The source frame's coefficients of the flow's kind."""
+    return clip.beta0 if flow.config.kind == "expression" else clip.pose0
+
+
+def target_of(flow: MotionFlow, clip: MotionClip) -> Tensor:
+    """The clip's coefficients of the flow's kind, (T, C)."""
+    return clip.beta if flow.config.kind == "expression" else clip.pose
+
+
+def clip_weights(clips: Sequence[MotionClip], labels: int) -> Tensor:
+    """Emotion weights (clips, E)."""
+    return emotion_weights(torch.tensor([c.emotion for c in clips]), torch.tensor([c.intensity for c in clips]), labels)
+
+
+class MotionTask(Task):
+    """Negative log-likelihood of teacher-forced windows (or squared error, for the regression)."""
+
+    def __init__(self, flow: MotionFlow, train: MotionData, held_out: MotionData, settings: FlowTraining, lr: float) -> None:
+        self.flow, self.train_data, self.held_out, self.settings = flow, train, held_out, settings
+        self.window = min(settings.window, max(train.lengths))
+        self.modules = {"flow": flow}
+        parameters = [p for p in flow.parameters() if p.requires_grad]
+        self.optimizers = {"adam": torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay)}
+        self.ema_names = ("flow",)
+        self.bits = flow.config.stack.features * math.log(2)
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Window, HistoryNoise, Tensor]:
+        s, flow = self.settings, self.flow
+        batch = self.train_data.take(draw_places(self.train_data.lengths, s.batch, self.window, generator), self.window)
+        batch = replace(batch, audio=disturb_mel(batch.audio, s, generator))
+        rows, frames = len(batch.x0), self.window
+        noise = torch.randn(rows, flow.lead + frames, flow.history_features, generator=generator) * s.history_noise
+        kept = drop_mask((rows, frames, flow.config.tau), s.history_dropout, s.history_dropout_share, generator)
+        dequantisation = torch.randn(rows, frames, flow.config.stack.features, generator=generator) * s.dequantisation
+        return batch, HistoryNoise(noise, kept), dequantisation
+
+    def losses(self, batch: tuple[Window, HistoryNoise, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        window, disturb, dequantisation = batch
+        if self.flow.config.model == "regression":
+            loss = self.flow.squared_error(window, disturb).mean()
+        else:
+            loss = -self.flow.log_prob(window, disturb, dequantisation).mean() / self.bits
+        yield "adam", loss, {"loss": float(loss.detach())}
+
+    def validate(self, step: int) -> dict[str, float]:
+        return {"loss": held_out_loss(self.flow, self.held_out, self.window, self.settings)}
+
+
+@torch.no_grad()
+def held_out_loss(flow: MotionFlow, data: MotionData, window: int, settings: FlowTraining, shuffle: str = "") -> float:
+    """Bits per dimension of u (or squared error) over windows that cover the clips, without history noise or dropout.
+
+    Args:
+        flow: Model in eval mode.
+        data: Clips.
+        window: Frames per window.
+        settings: Gives the declared dequantisation noise, drawn from a fixed seed.
+        shuffle: ``audio``, ``emotion`` or ``history``: that condition comes from another window (windows half the set apart).
+    """
+    window = min(window, max(data.lengths))
+    places = window_starts(data.lengths, window)
+    generator = torch.Generator().manual_seed(0)
+    total = 0.0
+    other_of = {place: places[(i + len(places) // 2) % len(places)] for i, place in enumerate(places)}
+    for first in range(0, len(places), settings.batch):
+        chosen = places[first : first + settings.batch]
+        batch = data.take(chosen, window)
+        past = None
+        if shuffle:
+            other = data.take([other_of[place] for place in chosen], window)
+            if shuffle == "audio":
+                batch = replace(batch, audio=other.audio, plan=other.plan)
+            elif shuffle == "emotion":
+                batch = replace(batch, weights=other.weights, known=other.known)
+            else:
+                past = other.past
+        if flow.config.model == "regression":
+            total += float(flow.squared_error(batch, history=past).sum())
+        else:
+            noise = torch.randn(len(chosen), window, flow.config.stack.features, generator=generator) * settings.dequantisation
+            total -= float(flow.log_prob(batch, noise=noise, history=past).sum()) / (flow.config.stack.features * math.log(2))
+    return total / len(places)
+
+
+def folds_of(clips: Sequence[MotionClip], folds: int) -> list[list[int]]:
+    """Clip indices in ``folds`` groups that never split an identity; clips are the groups when identities are too few."""
+    keys = [clip.identity for clip in clips]
+    if len(set(keys)) < folds:
+        keys = [clip.name for clip in clips]
+    order = {key: i for i, key in enumerate(sorted(set(keys)))}
+    count = max(1, min(folds, len(order)))
+    return [[i for i, key in enumerate(keys) if order[key] % count == fold] for fold in range(count)]
+
+
+def fit_standardisation(flow: MotionFlow, clips: Sequence[MotionClip], kept: Tensor) -> None:
+    """Set mean, sd and bounds from the training clips; a rollout's expressions are clamped to values seen in training."""
+    frames = torch.cat([target_of(flow, clip) for clip in clips])
+    flow.mean.copy_(frames.mean(0))
+    flow.sd.copy_(frames.std(0).clamp_min(1e-6))
+    flow.kept = kept.to(flow.kept)
+    if flow.config.kind == "expression":
+        flow.low.copy_(frames.amin(0))
+        flow.high.copy_(frames.amax(0))
+
+
+def fit_residual_scale(flow: MotionFlow, clips: Sequence[MotionClip], plans: Sequence[Tensor]) -> None:
+    """Set the scales of residuals, of the linear prediction's innovations and of velocities from training residuals."""
+    residuals = [flow.standardise(target_of(flow, clip)) - plan for clip, plan in zip(clips, plans, strict=True)]
+    flow.r_sd.copy_(torch.cat(residuals).square().mean(0).sqrt().clamp_min(1e-3))
+    series = [r / flow.r_sd for r in residuals]
+    flow.phi.copy_(stable_prediction(series, flow.config.order))
+    past = [torch.cat([s.new_zeros(flow.lead, s.shape[1]), s]).unsqueeze(0) for s in series]
+    flow.u_sd.fill_(1.0)
+    # The first frames lean on the lead-in's zeros; they would dominate the scale of a smooth motion.
+    innovations = torch.cat([flow.innovations(p)[0, flow.config.order :] for p in past])
+    flow.u_sd.copy_(innovations.square().mean(0).sqrt().clamp_min(1e-4))
+    flow.v_sd.copy_(torch.cat([s.diff(dim=0) for s in series]).square().mean(0).sqrt().clamp_min(1e-4))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One call of the training loop: its length and its name in the history."""
+
+    name: str
+    config: LoopConfig
+    seed: int
+    hooks: Hooks
+
+    def run(self, task: Task) -> dict[str, Any]:
+        """Train and leave the best weights in the task's modules."""
+        result = run(task, self.config, seed=self.seed, **self.hooks(self.name))
+        for name, module in task.modules.items():
+            module.load_state_dict(result["best"][name])
+            module.eval()
+        return result
+
+
+def fit_conditioners(
+    flow: MotionFlow, clips: Sequence[MotionClip], settings: FlowTraining, config: LoopConfig, seed: int, hooks: Hooks
+) -> list[Tensor]:
+    """Train one conditioner per fold of identities; returns the cross-fitted plan (T, D) of each training clip.
+
+    Each clip's plan comes from the conditioner that has not seen its identity. With a single fold (one clip) the plan is the fit
+    itself, and its residuals are too small: there is nobody else to learn from.
+    """
+    targets = [flow.standardise(clip.beta) for clip in clips]
+    sources = torch.stack([flow.standardise(clip.beta0) for clip in clips])
+    weights = clip_weights(clips, flow.config.stack.labels)
+    folds = folds_of(clips, flow.config.conditioners)
+    plans: list[Tensor] = [torch.empty(0)] * len(clips)
+    for index, held_out in enumerate(folds):
+        train = [i for i in range(len(clips)) if i not in set(held_out)] or held_out
+        net = flow.conditioners[index].requires_grad_(True)
+        assert isinstance(net, Conditioner)
+        task = ConditionerTask(net, clips, targets, sources, weights, train, held_out, settings, config.lr)
+        Phase(f"conditioner_{index}", config, seed + index, hooks).run(task)
+        net.requires_grad_(False)
+        for clip in held_out:
+            plans[clip] = task.predict(clip)
+    return plans
+
+
+@torch.no_grad()
+def plans_of(flow: MotionFlow, clips: Sequence[MotionClip]) -> list[Tensor]:
+    """Plans (T, D) of clips that no conditioner has seen: the mean of all of them, as in a rollout."""
+    bank = AudioBank(clips, flow.context)
+    weights = clip_weights(clips, flow.config.stack.labels)
+    plans = []
+    for i, clip in enumerate(clips):
+        x0 = flow.standardise(source_of(flow, clip)).unsqueeze(0)
+        plans.append(flow.plan(bank.take(i, 0, len(clip.start)).unsqueeze(0), x0, weights[i : i + 1])[0])
+    return plans
+
+
+def make_flow(config: FlowConfig, clips: Sequence[MotionClip], min_sd: float) -> MotionFlow:
+    """Build a flow whose kept dimensions come from the clips, and set its standardisation."""
+    frames = torch.cat([clip.beta if config.kind == "expression" else clip.pose for clip in clips])
+    kept = moving_dims(frames, min_sd)
+    watched = lid_positions(kept, config.coefficients) if config.kind == "expression" else ()
+    long_frames = config.long_frames if watched else 0
+    folds = len(folds_of(clips, config.conditioners)) if config.conditioners else 0
+    config = replace(
+        config, stack=replace(config.stack, features=len(kept)), long_dims=watched, long_frames=long_frames, conditioners=folds
+    )
+    torch.manual_seed(config.seed)
+    flow = MotionFlow(config)
+    fit_standardisation(flow, clips, kept)
+    return flow
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what its training knows about it.
+
+    Attributes:
+        flow: In eval mode, with the best weights.
+        metrics: Flat numbers.
+        held_out: The validation data as the flow models it.
+    """
+
+    flow: MotionFlow
+    metrics: dict[str, float]
+    held_out: MotionData
+
+
+def fit_motion(
+    config: FlowConfig,
+    train: Sequence[MotionClip],
+    held_out: Sequence[MotionClip],
+    settings: FlowTraining,
+    *,
+    conditioner_loop: LoopConfig,
+    flow_loop: LoopConfig,
+    seed: int,
+    hooks: Hooks,
+) -> Trained:
+    """Fit standardisation, conditioners and flow, in this order.
+
+    Args:
+        config: Shape; the number of kept dimensions is filled in from the data.
+        train: Training clips.
+        held_out: Validation clips of other identities.
+        settings: How to train.
+        conditioner_loop: Loop of each conditioner.
+        flow_loop: Loop of the flow.
+        seed: Seed of weights and draws.
+        hooks: From the name of a phase to the keyword arguments ``resume``, ``save``, ``log`` and ``progress`` of the loop.
+    """
+    flow = make_flow(config, train, settings.min_sd)
+    if flow.config.conditioners:
+        plans = fit_conditioners(flow, train, settings, conditioner_loop, seed, hooks)
+    else:
+        plans = plans_of(flow, train)
+    fit_residual_scale(flow, train, plans)
+    train_data, held_out_data = MotionData(flow, train, plans), MotionData(flow, held_out, plans_of(flow, held_out))
+    generator = torch.Generator().manual_seed(seed)
+    window = min(settings.window, max(train_data.lengths))
+    flow.initialise(train_data.take(draw_places(train_data.lengths, 4 * settings.batch, window, generator), window))
+    task = MotionTask(flow, train_data, held_out_data, settings, flow_loop.lr)
+    result = Phase(config.kind, flow_loop, seed, hooks).run(task)
+    metrics = {
+        "parameters": float(sum(p.numel() for p in flow.parameters())),
+        "kept_dims": float(flow.config.stack.features),
+        "best_step": float(result["step"]),
+        "bad_steps": float(result["bad_steps"]),
+    } | diagnose(flow, held_out_data, window, settings)
+    return Trained(flow, metrics, held_out_data)
+
+
+def diagnose(flow: MotionFlow, data: MotionData, window: int, settings: FlowTraining) -> dict[str, float]:
+    """Held-out likelihood in standardised coefficients, and how much it loses when a condition is shuffled.
+
+    A gap of zero means that the flow does not listen to that condition. In residual mode the audio that is shuffled
+    includes the conditioner's plan as a condition, while the residual itself keeps the true plan.
+    """
+    name = "squared_error" if flow.config.model == "regression" else "bits_per_dim"
+    base = held_out_loss(flow, data, window, settings)
+    # From u to standardised x, so that variants with other residuals compare; a squared error has no such change of units.
+    change = flow.log_scale() / (flow.config.stack.features * math.log(2)) if flow.config.model == "flow" else 0.0
+    values = {f"held_out_{name}": base + change}
+    for condition in ("audio", "emotion", "history") if flow.config.kind == "expression" else ("audio", "history"):
+        values[f"gap_{condition}_{name}"] = held_out_loss(flow, data, window, settings, condition) - base
+    return values
