@@ -1,0 +1,86 @@
+"""Train one variant of the image generator VQIG (stage II) on the frozen codebook."""
+
+from __future__ import annotations
+
+import torch
+
+from flowvqtalker.image.codebook import load_codebook
+from flowvqtalker.image.data import FrameSet, fixed_pairs
+from flowvqtalker.image.layers import autocast
+from flowvqtalker.image.perceptual import load_perceptual
+from flowvqtalker.image.vqig import POSE_DIM, VQIG, VQIGConfig, save_vqig
+from flowvqtalker.seeding import derive_seed
+from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
+from flowvqtalker.train.loop import LoopConfig
+from flowvqtalker.train.loop import run as train
+from pipeline.context import Context
+from pipeline.frames import picture_grid, training_frames
+from pipeline.io import read_torch
+from pipeline.training import TrainingFolder, main
+
+GRID_COLUMNS = 10
+
+
+@torch.no_grad()
+def make_grid(model: VQIG, frames: FrameSet, precision: str) -> bytes:
+    """Rows: source, target, warped source, generated frame, target through the codebook."""
+    source, target = fixed_pairs(frames, GRID_COLUMNS)
+    image, goal = frames.batch(source), frames.batch(target)
+    with autocast(image.device, precision):
+        output = model(image, frames.motion(target, source, model.config.window))
+        ceiling = model.codebook(goal)[0]
+    return picture_grid([image, goal, output.warped.float(), output.image, ceiling])
+
+
+def run(ctx: Context, folder: TrainingFolder) -> None:
+    """Train and publish one variant."""
+    cfg = ctx.cfg
+    frames, validation, test = training_frames(ctx, "imagegen", cfg.max_frames, cfg.validation_frames, cfg.test_frames)
+    payload = read_torch(ctx.model_folder("codebook") / "model.pt")
+    codebook = load_codebook(payload).to(memory_format=torch.channels_last)
+    features = load_perceptual(read_torch(ctx.model_folder("codebook") / "perceptual.pt")).to(memory_format=torch.channels_last)
+    seed = derive_seed(ctx.seed, "imagegen")
+    torch.manual_seed(seed)
+    model = VQIG(VQIGConfig(expression_dim=frames.coefficients.shape[1] - POSE_DIM, **cfg.model.model_dump()), codebook)
+    model = model.to(memory_format=torch.channels_last)
+    mean, std = frames.normaliser()
+    model.psi.mean.copy_(mean)
+    model.psi.std.copy_(std)
+    shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("codes_from", "image_from", "gan_from")}
+    task = ImagegenTask(
+        model, features, frames, validation, ImagegenLosses(**cfg.losses.model_dump(), **shares), lr=cfg.training.lr,
+        weight_decay=cfg.training.weight_decay, batch=cfg.training.batch, stills_share=cfg.stills_share, enrolment_share=cfg.enrolment_share,
+        discriminator_width=cfg.discriminator_width, validation_pairs=cfg.validation_pairs, precision=cfg.precision,
+    )  # fmt: skip
+    p = cfg.training
+    loop = LoopConfig(
+        p.steps, p.lr, p.warmup_steps, p.final_lr_share, p.grad_clip, p.ema_decay, p.validate_every, p.checkpoint_every, "mse"
+    )
+    result = train(
+        task, loop, seed=seed, resume=folder.load_checkpoint("vqig"), save=lambda state: folder.save_checkpoint("vqig", state),
+        log=folder.log_history, progress=f"imagegen {ctx.variant}",
+    )  # fmt: skip
+    model.load_state_dict(result["best"]["vqig"])
+    model.eval()
+    shown = test if test is not None else validation
+    metrics = measure_imagegen(model, shown, *fixed_pairs(shown, cfg.test_frames), cfg.precision)
+    metrics |= {
+        f"val_{k}": v
+        for k, v in measure_imagegen(model, validation, *fixed_pairs(validation, cfg.validation_frames), cfg.precision).items()
+    }
+    metrics |= {
+        "best_step": result["step"],
+        "bad_steps": result["bad_steps"],
+        "train_frames": len(frames),
+        "is_test_split": float(test is not None),
+    }
+    # metrics.json holds numbers only: the frozen codebook's hash enters as its first 12 hex digits (48 bits, exact in a float).
+    metrics["codebook_sha256_48bit"] = int(payload["sha256"][:12], 16)
+    ctx.log.info(
+        "%.2f dB, copying the source %.2f dB, ceiling %.2f dB", metrics["psnr_db"], metrics["copy_psnr_db"], metrics["ceiling_psnr_db"]
+    )
+    folder.publish({"model.pt": save_vqig(model), "metrics.json": metrics, "grid.png": make_grid(model, shown, cfg.precision)})
+
+
+if __name__ == "__main__":
+    main(run)
