@@ -1,0 +1,68 @@
+"""Small parts that the judges share, and the augmentations that keep them from judging the renderer instead of the face."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_block(channels_in: int, channels_out: int, stride: int | tuple[int, int] = 2) -> nn.Sequential:
+    """3x3 convolution, group norm, SiLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(min(8, channels_out // 4), channels_out),
+        nn.SiLU(),
+    )
+
+
+def to_float(pictures: Tensor) -> Tensor:
+    """uint8 [0, 255] -> float [-1, 1]; floats pass."""
+    return pictures.float().div_(127.5).sub_(1.0) if pictures.dtype == torch.uint8 else pictures
+
+
+def _uniform(generator: torch.Generator, n: int, low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.rand(n, generator=generator)
+
+
+def augment(pictures: Tensor, generator: torch.Generator, *, shift_px: float, zoom: float, turn_rad: float, soften: float) -> Tensor:
+    """Random light, place, size, turn, softness and noise, one draw an item and equal over its frames.
+
+    Args:
+        pictures: (N, T, 3, H, W) float [-1, 1].
+        generator: Source of all draws.
+        shift_px: Largest shift.
+        zoom: Largest relative change of size.
+        turn_rad: Largest turn.
+        soften: Probability of a blurred or coarse picture, as codecs and codebooks make them.
+
+    Returns:
+        Same shape.
+    """
+    n, frames, _, height, width = pictures.shape
+    angle, scale = _uniform(generator, n, -turn_rad, turn_rad), 1.0 + _uniform(generator, n, -zoom, zoom)
+    move = (torch.rand(n, 2, generator=generator) * 2.0 - 1.0) * shift_px * 2.0 / width
+    theta = torch.stack(
+        [
+            torch.stack([scale * torch.cos(angle), -scale * torch.sin(angle), move[:, 0]], dim=1),
+            torch.stack([scale * torch.sin(angle), scale * torch.cos(angle), move[:, 1]], dim=1),
+        ],
+        dim=1,
+    ).repeat_interleave(frames, dim=0)
+    flat = pictures.reshape(n * frames, 3, height, width)
+    flat = F.grid_sample(flat, F.affine_grid(theta, list(flat.shape), align_corners=False), padding_mode="border", align_corners=False)
+    result = flat.view(n, frames, 3, height, width)
+    gain = torch.exp(_uniform(generator, n, -0.25, 0.25)).view(n, 1, 1, 1, 1) * torch.exp(
+        0.06 * torch.randn(n, 1, 3, 1, 1, generator=generator)
+    )
+    offset = _uniform(generator, n, -0.2, 0.2).view(n, 1, 1, 1, 1)
+    result = result * gain + offset
+    soft = torch.rand(n, generator=generator) < soften
+    if soft.any():
+        chosen = result[soft].reshape(-1, 3, height, width)
+        small = F.avg_pool2d(chosen, 2)
+        mix = _uniform(generator, len(chosen) // frames, 0.3, 1.0).repeat_interleave(frames).view(-1, 1, 1, 1)
+        blurred = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+        result[soft] = torch.lerp(chosen, blurred, mix).view(-1, frames, 3, height, width)
+    sigma = 0.04 * torch.rand(n, 1, 1, 1, 1, generator=generator)
+    return result + sigma * torch.randn(result.shape, generator=generator)

@@ -1,0 +1,94 @@
+"""py-feat's action units as an optional outside judge. Its weights are downloads; without them this says so at once.
+
+Facts this adapter rests on (py-feat 2.1.5): importing it sets OMP_NUM_THREADS=1 when unset, so torch would silently lose its threads; without network its
+constructors retry for most of a minute unless HF_HUB_OFFLINE is set; weights lie inside the package's own resources folder.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowvqtalker.checks import MissingWeightsError, ShapeError
+
+#: Action units that stand for an emotion (EMFACS, Ekman and Friesen 1983); contempt is one-sided AU12+14 and not told apart by py-feat.
+EMOTION_UNITS: dict[str, tuple[str, ...]] = {
+    "angry": ("AU04", "AU05", "AU07", "AU23"),
+    "disgusted": ("AU09", "AU10"),
+    "fear": ("AU01", "AU02", "AU04", "AU05", "AU20", "AU26"),
+    "happy": ("AU06", "AU12"),
+    "sad": ("AU01", "AU04", "AU15"),
+    "surprised": ("AU01", "AU02", "AU05", "AU26"),
+}
+
+
+def load_detector(offline: bool = True) -> Any:
+    """py-feat's second detector on the CPU.
+
+    Args:
+        offline: Never touch the network; missing weights are then an error within a second instead of a minute.
+
+    Raises:
+        MissingWeightsError: py-feat is not installed, or its weights are not on this machine; the message names the cure.
+    """
+    threads = torch.get_num_threads()
+    saved = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        import huggingface_hub.constants as hub_constants
+
+        was_offline = hub_constants.HF_HUB_OFFLINE
+        hub_constants.HF_HUB_OFFLINE = offline or was_offline
+        try:
+            from feat import Detectorv2
+
+            return Detectorv2(device="cpu")
+        finally:
+            hub_constants.HF_HUB_OFFLINE = was_offline
+    except ImportError as error:
+        raise MissingWeightsError(f"py-feat cannot be imported ({error}); install the locked requirements") from error
+    except OSError as error:
+        raise MissingWeightsError(
+            'py-feat\'s weights are not on this machine. On a machine with network run `python -c "import feat; feat.Detectorv2()"` once '
+            "(repositories py-feat/* of the Hugging Face hub), or copy its feat/resources folder from such a machine"
+        ) from error
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        torch.set_num_threads(threads)
+
+
+def action_units(detector: Any, frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Action-unit intensities of a clip.
+
+    Args:
+        detector: Result of :func:`load_detector`.
+        frames: (T, H, W, 3) uint8 RGB.
+
+    Returns:
+        By name (``AU01`` ...), (T,) float64 in [0, 1]; NaN in frames without a face.
+    """
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ShapeError(f"frames: expected shape (T, H, W, 3), got {tuple(frames.shape)}")
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    table = detector.detect(pictures, data_type="tensor", progress_bar=False)
+    units = table.aus
+    first = units.groupby(table["frame"]).first().reindex(range(len(frames)))
+    return {str(name): first[name].to_numpy(dtype=np.float64) for name in first.columns}
+
+
+def emotion_scores(units: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean over frames and units of the action units of each emotion in ``EMOTION_UNITS``, for units that are there."""
+    scores = {}
+    for emotion, names in EMOTION_UNITS.items():
+        present = [np.nanmean(units[name]) for name in names if name in units and not np.isnan(units[name]).all()]
+        scores[emotion] = float(np.mean(present)) if present else float("nan")
+    return scores

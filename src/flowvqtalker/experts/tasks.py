@@ -1,0 +1,328 @@
+"""What the shared trainer needs to train a judge: batches, losses, validation. The layer above (train) must not be imported here, so these classes only look like its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowvqtalker.experts.emotion import EmotionNet
+from flowvqtalker.experts.features import FeatureNet, damage_pictures
+from flowvqtalker.experts.layers import augment, to_float
+from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
+from flowvqtalker.metrics.sync import window_offsets
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What judges learn from one clip or one identity's stills.
+
+    Attributes:
+        mouths: (T, 3, s, s) uint8 mouth cuts, None for stills.
+        faces: (T, 3, s, s) uint8 face cuts.
+        mel: (T, 16, 80) float32 sound windows, None without sound.
+        emotion: (T,) int64 labels, -1 unlabelled; equal within a clip.
+        level: (T,) int64, 0 for neutral, -1 unknown.
+        is_stills: Whether frames are independent pictures.
+        identity: Name.
+    """
+
+    mouths: np.ndarray | None
+    faces: np.ndarray
+    mel: np.ndarray | None
+    emotion: np.ndarray
+    level: np.ndarray
+    is_stills: bool
+    identity: str
+
+
+def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
+    return torch.randint(n, (size,), generator=generator).tolist()
+
+
+class _JudgeTask:
+    """Common parts: one network, one AdamW, an averaged copy."""
+
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
+        self.modules: dict[str, nn.Module] = {"network": network}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "network": torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+        }
+        self.ema_names: tuple[str, ...] = ("network",)
+
+
+class SyncTask(_JudgeTask):
+    """Train a SyncNet by contrast over segments of clips with sound.
+
+    Args:
+        network: SyncNet.
+        train: Clips with sound, at least ``segment`` frames each.
+        val: Clips of other identities.
+        lr: Learning rate.
+        batch: Segments a step.
+        segment: Frames of a segment.
+    """
+
+    def __init__(self, network: SyncNet, train: list[Clip], val: list[Clip], lr: float, batch: int, segment: int) -> None:
+        super().__init__(network, lr, 0.02)
+        self.network, self.batch, self.segment = network, batch, segment
+        self.train = [clip for clip in train if clip.mel is not None and clip.mouths is not None and len(clip.mouths) >= segment]
+        self.val = [clip for clip in val if clip.mel is not None and clip.mouths is not None]
+        if not self.train:
+            raise ValueError(f"no training clip with sound has {segment} frames or more")
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        mouths, mels = [], []
+        for index in _choose(len(self.train), self.batch, generator):
+            clip = self.train[index]
+            assert clip.mouths is not None and clip.mel is not None
+            start = int(torch.randint(len(clip.mouths) - self.segment + 1, (1,), generator=generator))
+            mouths.append(torch.from_numpy(clip.mouths[start : start + self.segment]))
+            mels.append(torch.from_numpy(clip.mel[start : start + self.segment]))
+        pictures = augment(to_float(torch.stack(mouths)), generator, shift_px=3.0, zoom=0.1, turn_rad=0.08, soften=0.4)
+        sound = torch.stack(mels)
+        sound = (
+            sound + 0.6 * (torch.rand(len(sound), 1, 1, 1, generator=generator) - 0.5) + 0.1 * torch.randn(sound.shape, generator=generator)
+        )
+        return pictures, sound
+
+    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        loss = contrastive_loss(self.network.embed_video(batch[0]), self.network.embed_audio(batch[1]), self.network.log_temperature)
+        yield "network", loss, {"sync_loss": float(loss.detach())}
+
+    def validate(self, step: int) -> dict[str, float]:
+        return sync_accuracy(self.network, self.val) if self.val else {}
+
+
+@torch.inference_mode()
+def sync_embeddings(network: SyncNet, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
+    """Picture and sound embeddings of a whole clip, (T, D) each."""
+    assert clip.mouths is not None and clip.mel is not None
+    video = network.embed_video(torch.from_numpy(clip.mouths)[None])[0]
+    return video.numpy(), network.embed_audio(torch.from_numpy(clip.mel)[None])[0].numpy()
+
+
+def sync_accuracy(network: SyncNet, clips: list[Clip]) -> dict[str, float]:
+    """Share of 1 s windows with an offset within one frame and exactly right, and the mean loss over the clips (to select by)."""
+    offsets, losses = [], []
+    for clip in clips:
+        video, audio = sync_embeddings(network, clip)
+        offsets.append(window_offsets(video, audio))
+        similarity = torch.from_numpy(video @ audio.T) * float(network.log_temperature.detach().exp())
+        losses.append(float(F.cross_entropy(similarity, torch.arange(len(video)))))
+    found = np.concatenate(offsets) if offsets else np.zeros(0)
+    return {
+        "sync_within_1_pct": 100.0 * float(np.mean(np.abs(found) <= 1)) if found.size else float("nan"),
+        "sync_exact_pct": 100.0 * float(np.mean(found == 0)) if found.size else float("nan"),
+        "sync_windows": float(found.size),
+        "sync_loss": float(np.mean(losses)) if losses else float("nan"),
+    }
+
+
+class EmotionTask(_JudgeTask):
+    """Train the emotion judge on clips (several frames each) and stills (single frames), emotions drawn evenly.
+
+    Args:
+        network: EmotionNet.
+        train: Labelled clips and stills.
+        val: Labelled clips of other identities.
+        lr: Learning rate.
+        clips, frames: Clips a step and frames of each.
+        stills: Single pictures a step.
+    """
+
+    def __init__(self, network: EmotionNet, train: list[Clip], val: list[Clip], lr: float, clips: int, frames: int, stills: int) -> None:
+        super().__init__(network, lr, 0.05)
+        self.network, self.clips, self.frames, self.stills = network, clips, frames, stills
+        self.val = [clip for clip in val if not clip.is_stills and clip.emotion[0] >= 0]
+        videos = [clip for clip in train if not clip.is_stills and clip.emotion[0] >= 0]
+        self.clips_of = [[clip for clip in videos if clip.emotion[0] == emotion] for emotion in range(network.frame_verdict.out_features)]
+        pictures = [clip for clip in train if clip.is_stills]
+        self.stills_of = [
+            [(clip, int(index)) for clip in pictures for index in np.flatnonzero(clip.emotion == emotion)]
+            for emotion in range(len(self.clips_of))
+        ]
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        groups = [emotion for emotion, found in enumerate(self.clips_of) if found]
+        faces, labels = [], []
+        for pick in _choose(len(groups), self.clips if groups else 0, generator):
+            clip = self.clips_of[groups[pick]][_choose(len(self.clips_of[groups[pick]]), 1, generator)[0]]
+            # One frame from each of equal parts of the clip, so that a draw sees its whole length.
+            edges = torch.linspace(0, len(clip.faces), self.frames + 1)
+            places = (
+                (edges[:-1] + torch.rand(self.frames, generator=generator) * (edges[1:] - edges[:-1])).long().clamp(max=len(clip.faces) - 1)
+            )
+            faces.append(torch.from_numpy(clip.faces[places.numpy()]))
+            labels.append(groups[pick])
+        size = self.network.size_px
+        videos = (
+            augment(to_float(torch.stack(faces)), generator, shift_px=3.0, zoom=0.08, turn_rad=0.1, soften=0.4)
+            if faces
+            else torch.zeros(0, self.frames, 3, size, size)
+        )
+        groups = [emotion for emotion, found in enumerate(self.stills_of) if found]
+        singles, single_labels = [], []
+        for pick in _choose(len(groups), self.stills if groups else 0, generator):
+            clip, index = self.stills_of[groups[pick]][_choose(len(self.stills_of[groups[pick]]), 1, generator)[0]]
+            singles.append(torch.from_numpy(clip.faces[index : index + 1]))
+            single_labels.append(groups[pick])
+        pictures = (
+            augment(to_float(torch.stack(singles)), generator, shift_px=3.0, zoom=0.08, turn_rad=0.1, soften=0.4)
+            if singles
+            else torch.zeros(0, 1, 3, size, size)
+        )
+        return videos, torch.tensor(labels, dtype=torch.long), pictures, torch.tensor(single_labels, dtype=torch.long)
+
+    def losses(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        videos, labels, pictures, single_labels = batch
+        features = self.network.features(torch.cat([videos.flatten(0, 1), pictures.flatten(0, 1)]))
+        frames = features[: videos.shape[0] * videos.shape[1]].view(videos.shape[0], videos.shape[1], -1)
+        per_frame = self.network.frame_verdict(features)
+        all_labels = torch.cat([labels.repeat_interleave(videos.shape[1]), single_labels])
+        loss = F.cross_entropy(per_frame, all_labels, label_smoothing=0.05)
+        logs = {"emotion_frame_acc_pct": 100.0 * float((per_frame.argmax(1) == all_labels).float().mean())}
+        if len(labels):
+            verdict = self.network.clip_logits(frames)
+            loss = loss + F.cross_entropy(verdict, labels, label_smoothing=0.05)
+            logs["emotion_clip_acc_pct"] = 100.0 * float((verdict.argmax(1) == labels).float().mean())
+        yield "network", loss, {"emotion_loss": float(loss.detach()), **logs}
+
+    def validate(self, step: int) -> dict[str, float]:
+        return emotion_accuracy(self.network, self.val) if self.val else {}
+
+
+@torch.inference_mode()
+def emotion_logits(network: EmotionNet, faces: np.ndarray) -> np.ndarray:
+    """Verdict on a whole clip: (T, 3, s, s) uint8 -> (n_emotions,) logits."""
+    features = torch.cat([network.features(torch.from_numpy(faces[start : start + 64])) for start in range(0, len(faces), 64)])
+    return network.clip_logits(features[None])[0].numpy()
+
+
+def emotion_accuracy(network: EmotionNet, clips: list[Clip]) -> dict[str, float]:
+    """Clip accuracy [%], pooled and by level, and the mean cross-entropy (to select by)."""
+    if not clips:
+        return {}
+    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces) for clip in clips]))
+    labels = torch.tensor([int(clip.emotion[0]) for clip in clips])
+    levels = np.array([int(clip.level[0]) for clip in clips])
+    right = (logits.argmax(1) == labels).numpy()
+    values = {
+        "emotion_clip_acc_pct": 100.0 * float(right.mean()),
+        "emotion_loss": float(F.cross_entropy(logits, labels)),
+        "emotion_clips": float(len(clips)),
+    }
+    values |= {f"emotion_level_{level}_acc_pct": 100.0 * float(right[levels == level].mean()) for level in np.unique(levels) if level >= 0}
+    return values
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Whole crops for the feature network.
+
+    Attributes:
+        frames: (N, 3, S, S) uint8.
+        landmarks: (N, 136) float32, shares of the crop's side, centred at 0.5; NaN unknown.
+        emotion: (N,) int64, -1 unlabelled.
+        identity: (N,) int64, -1 unknown to the network.
+    """
+
+    frames: np.ndarray
+    landmarks: np.ndarray
+    emotion: np.ndarray
+    identity: np.ndarray
+
+    @staticmethod
+    def join(parts: list[Pictures], size_px: int) -> Pictures:
+        """All pictures of several parts; an empty list gives an empty set of ``size_px`` pictures."""
+        empty = Pictures(
+            np.zeros((0, 3, size_px, size_px), np.uint8), np.zeros((0, 136), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        )
+        every = [empty, *parts]
+        return Pictures(
+            *(np.concatenate([getattr(part, name) for part in every]) for name in ("frames", "landmarks", "emotion", "identity"))
+        )
+
+
+def pictures_of(frames: np.ndarray, landmarks_px: np.ndarray, emotion: np.ndarray, identity: int, size_px: int) -> Pictures:
+    """Pictures of one clip: (N, S, S, 3) uint8 crops, (N, 68, 2) px, (N,) labels and one identity number, resized to ``size_px``."""
+    side = frames.shape[1]
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    if side != size_px:
+        pictures = (
+            F.interpolate(pictures.float(), size=(size_px, size_px), mode="bilinear", antialias=True, align_corners=False)
+            .round()
+            .clamp(0, 255)
+            .byte()
+        )
+    places = ((landmarks_px.reshape(len(frames), 136) + 0.5) / side).astype(np.float32)
+    return Pictures(pictures.contiguous().numpy(), places, emotion.astype(np.int64), np.full(len(frames), identity, np.int64))
+
+
+class FeatureTask(_JudgeTask):
+    """Train the feature network on single crops: identity, emotion, landmarks, damage."""
+
+    def __init__(self, network: FeatureNet, train: Pictures, val: Pictures, lr: float, batch: int) -> None:
+        super().__init__(network, lr, 0.05)
+        self.network, self.train, self.val, self.batch = network, train, val, batch
+
+    def draw(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        chosen = torch.randint(len(self.train.frames), (self.batch,), generator=generator).numpy()
+        pictures, amount = damage_pictures(to_float(torch.from_numpy(self.train.frames[chosen])), generator)
+        return {
+            "pictures": pictures,
+            "damage": amount,
+            "landmarks": torch.from_numpy(self.train.landmarks[chosen]),
+            "emotion": torch.from_numpy(self.train.emotion[chosen]),
+            "identity": torch.from_numpy(self.train.identity[chosen]),
+        }
+
+    def _terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        features = self.network(batch["pictures"])
+        known = ~torch.isnan(batch["landmarks"]).any(dim=1)
+        terms = {
+            "damage": F.mse_loss(self.network.damage(features), batch["damage"]),
+            "landmarks": F.smooth_l1_loss(self.network.landmarks(features)[known], batch["landmarks"][known] - 0.5, beta=0.01)
+            if known.any()
+            else features.sum() * 0,
+        }
+        for name, head in (("emotion", self.network.emotion), ("identity", self.network.identity)):
+            labelled = batch[name] >= 0
+            terms[name] = F.cross_entropy(head(features)[labelled], batch[name][labelled]) if labelled.any() else features.sum() * 0
+        return terms
+
+    def losses(self, batch: dict[str, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        terms = self._terms(batch)
+        loss = 4.0 * terms["damage"] + 10.0 * terms["landmarks"] + terms["emotion"] + 0.5 * terms["identity"]
+        yield "network", loss, {f"features_{name}": float(value.detach()) for name, value in terms.items()}
+
+    def validate(self, step: int) -> dict[str, float]:
+        if not len(self.val.frames):
+            return {}
+        generator = torch.Generator().manual_seed(0)
+        pictures, amount = damage_pictures(to_float(torch.from_numpy(self.val.frames)), generator)
+        batch: dict[str, Any] = {
+            "pictures": pictures,
+            "damage": amount,
+            "landmarks": torch.from_numpy(self.val.landmarks),
+            "emotion": torch.from_numpy(self.val.emotion),
+            "identity": torch.full((len(self.val.frames),), -1),
+        }
+        terms = self._terms(batch)
+        loss = 4.0 * terms["damage"] + 10.0 * terms["landmarks"] + terms["emotion"]
+        return {
+            "features_loss": float(loss.detach()),
+            **{f"features_{name}": float(terms[name].detach()) for name in ("damage", "landmarks", "emotion")},
+        }
+
+
+@torch.inference_mode()
+def picture_features(network: FeatureNet, frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) uint8 crops -> (T, D) float32 features, in blocks."""
+    pictures = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    return torch.cat([network(pictures[start : start + 64]) for start in range(0, len(pictures), 64)]).numpy()
