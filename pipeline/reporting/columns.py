@@ -1,7 +1,8 @@
 """What the result table contains: its rows and columns, their order, direction, precision and meaning.
 
-The order of `COLUMNS` and `METHODS` is the order of `reports/tables/quantitative.csv`. A method or a column that the evaluation adds
-is appended after them, so an experiment never loses a number because the report did not know it.
+Names, order and direction of the columns are those of `flowvqtalker.metrics.registry`; here they get headings, decimals and a sentence
+for readers. A method or a column that the evaluation adds is appended, so an experiment never loses a number because the report did not
+know it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["COLUMNS", "COUNTS", "METHODS", "PUBLISHED", "Column", "Direction", "Group", "Method", "Published", "column_of", "method_of"]
+from flowvqtalker.metrics.registry import METRICS
+
+__all__ = [
+    "COLUMNS",
+    "COUNTS",
+    "FURTHER",
+    "METHODS",
+    "PUBLISHED",
+    "Column",
+    "Direction",
+    "Group",
+    "Method",
+    "Published",
+    "column_of",
+    "method_of",
+]
 
 
 class Direction(StrEnum):
@@ -72,61 +88,66 @@ class Published:
     source: str
 
 
-COLUMNS: tuple[Column, ...] = (
-    Column("psnr_db", "PSNR [dB]", Direction.HIGHER, 2, "Peak signal-to-noise ratio of whole frames against the real clip."),
-    Column("psnr_face_db", "PSNR face [dB]", Direction.HIGHER, 2, "The same inside the face mask only."),
-    Column("ssim", "SSIM", Direction.HIGHER, 4, "Structural similarity of whole frames, Gaussian window 11, sigma 1.5."),
-    Column(
-        "fid_expert", "FID (own features)", Direction.LOWER, 3, "Fréchet distance of image features from this project's own feature judge."
-    ),
-    Column("kid_expert", "KID (own features)", Direction.LOWER, 5, "Kernel distance of the same features."),
-    Column(
-        "m_lmd_centred_px",
-        "M-LMD centred [px]",
-        Direction.LOWER,
-        3,
-        "Mean Euclidean mouth landmark distance, both sets centred, at 256 px.",
-    ),
-    Column(
-        "m_lmd_raw_px",
-        "M-LMD raw [px]",
-        Direction.LOWER,
-        3,
-        "Mean absolute mouth landmark difference per coordinate, not centred, at 256 px.",
-    ),
-    Column("f_lmd_centred_px", "F-LMD centred [px]", Direction.LOWER, 3, "As M-LMD centred, over all 68 landmarks."),
-    Column("f_lmd_raw_px", "F-LMD raw [px]", Direction.LOWER, 3, "As M-LMD raw, over all 68 landmarks."),
-    Column(
-        "lse_d",
-        "LSE-D (own judge)",
-        Direction.LOWER,
-        3,
-        "Smallest mean distance of lip and speech embeddings over the shifts, own SyncNet.",
-    ),
-    Column("lse_c", "LSE-C (own judge)", Direction.HIGHER, 3, "Median minus smallest distance over the shifts, own SyncNet."),
-    Column(
-        "av_offset_frames", "AV offset [frames]", Direction.ZERO, 2, "Shift at the smallest distance; positive means the sound is late."
-    ),
-    Column(
-        "emotion_acc_pct", "Emotion acc. [%]", Direction.HIGHER, 2, "Share of clips whose emotion this project's own video judge names."
-    ),
-    Column(
-        "blinks_per_s", "Blinks [1/s]", Direction.REAL, 3, "Blinks per second, counted on eye closure over long rollouts where they exist."
-    ),
-    Column("pose_over_time_deg", "Pose over time [deg]", Direction.REAL, 3, "Standard deviation of head rotation along a clip."),
-    Column(
-        "pose_over_seeds_deg",
-        "Pose over seeds [deg]",
-        Direction.REAL,
-        3,
-        "Mean distance in head rotation between two samples for the same sound.",
-    ),
-)
+#: Heading, decimals and one sentence for each registered metric; one without an entry gets its own name and four decimals.
+_WORDS: dict[str, tuple[str, int, str]] = {
+    "psnr_db": ("PSNR [dB]", 2, "Peak signal-to-noise ratio of whole frames against the real clip."),
+    "psnr_face_db": ("PSNR face [dB]", 2, "The same inside the face mask only."),
+    "ssim": ("SSIM", 4, "Structural similarity of whole frames."),
+    "fid_expert": ("FID (own features)", 3, "Fréchet distance of image features from this project's own feature judge."),
+    "kid_expert": ("KID (own features)", 5, "Kernel distance of the same features."),
+    "m_lmd_centred_px": ("M-LMD centred [px]", 3, "Mean Euclidean mouth landmark distance, each set centred, at 256 px."),
+    "m_lmd_raw_px": ("M-LMD raw [px]", 3, "Mean absolute mouth landmark difference per coordinate, not centred, at 256 px."),
+    "f_lmd_centred_px": ("F-LMD centred [px]", 3, "As M-LMD centred, over all 68 landmarks."),
+    "f_lmd_raw_px": ("F-LMD raw [px]", 3, "As M-LMD raw, over all 68 landmarks."),
+    "lse_d": ("LSE-D (own judge)", 3, "Smallest mean distance of lip and speech embeddings over the shifts, own SyncNet."),
+    "lse_c": ("LSE-C (own judge)", 3, "Median minus smallest distance over the shifts, own SyncNet."),
+    "av_offset_frames": ("AV offset [frames]", 2, "Shift at the smallest distance; positive means the sound is late."),
+    "emotion_acc_pct": ("Emotion acc. [%]", 2, "Share of clips whose emotion this project's own video judge names."),
+    "blinks_per_s": ("Blinks [1/s]", 3, "Blinks per second: all blinks over all seconds."),
+    "pose_over_time_deg": ("Pose over time [deg]", 3, "How much the head turns along a clip."),
+    "pose_over_seeds_deg": ("Pose over seeds [deg]", 3, "How far two samples for the same sound lie apart in head rotation."),
+    "n_scored": ("n scored", 0, "Clips that were scored."),
+    "n_expected": ("n expected", 0, "Clips that should have been scored."),
+    "av_within_1_pct": ("Within 1 frame [%]", 2, "Share of one-second windows whose offset is at most one frame."),
+    "emotion_macro_pct": ("Emotion acc. macro [%]", 2, "Mean over emotions of the share of clips named rightly."),
+    "emotion_level_1_pct": ("Emotion acc. level 1 [%]", 2, "Emotion accuracy on clips of level 1 (weakest)."),
+    "emotion_level_2_pct": ("Emotion acc. level 2 [%]", 2, "Emotion accuracy on clips of level 2."),
+    "emotion_level_3_pct": ("Emotion acc. level 3 [%]", 2, "Emotion accuracy on clips of level 3 (strongest)."),
+    "lip_correlation": ("Lip correlation", 3, "Correlation of lip opening with the real clip."),
+    "cpbd": ("CPBD", 4, "Share of edges without visible blur, on the generated frames."),
+    "mouth_sharpness": ("Mouth sharpness", 3, "Local contrast inside the mouth region."),
+    "flicker": ("Flicker", 3, "Change from frame to frame."),
+    "blink_duration_s": ("Blink duration [s]", 3, "Mean time from closing to opening."),
+    "blink_interval_s": ("Blink interval [s]", 3, "Median time from one blink to the next."),
+    "expression_over_seeds": ("Expression over seeds", 4, "How far two samples for the same sound lie apart in expression."),
+    "beat_alignment": ("Beat alignment", 4, "How close beats of the head lie to beats of the speech."),
+    "faces_found_pct": ("Faces found [%]", 2, "Share of frames in which a face was found."),
+}
+_DIRECTIONS = {
+    "higher": Direction.HIGHER,
+    "lower": Direction.LOWER,
+    "near_zero": Direction.ZERO,
+    "near_real": Direction.REAL,
+    "none": Direction.NONE,
+}
+_COUNT_NAMES = ("n_scored", "n_expected")
 
-COUNTS: tuple[Column, ...] = (
-    Column("n_scored", "n scored", Direction.NONE, 0, "Clips that were scored."),
-    Column("n_expected", "n expected", Direction.NONE, 0, "Clips that should have been scored."),
-)
+
+def _columns(*, main: bool) -> tuple[Column, ...]:
+    found = []
+    for metric in METRICS:
+        if metric.main == main:
+            label, decimals, meaning = _WORDS.get(
+                metric.name, (metric.name.replace("_", " "), 4, f"See docs/metrics.md; unit: {metric.unit or 'none'}.")
+            )
+            found.append(Column(metric.name, label, _DIRECTIONS[metric.direction], decimals, meaning))
+    return tuple(found)
+
+
+#: Metrics of the main table, the two counts that end it, and further metrics that follow.
+COLUMNS: tuple[Column, ...] = tuple(column for column in _columns(main=True) if column.name not in _COUNT_NAMES)
+COUNTS: tuple[Column, ...] = tuple(column for column in _columns(main=True) if column.name in _COUNT_NAMES)
+FURTHER: tuple[Column, ...] = _columns(main=False)
 
 METHODS: tuple[Method, ...] = (
     Method("ground_truth", Group.REFERENCE, "The real test clips, encoded like every other row."),
@@ -155,13 +176,15 @@ PUBLISHED_NOTE = (
     "They are quoted second-hand from a public note about the paper; cells that are empty were not found."
 )
 
-_COLUMNS = {column.name: column for column in (*COLUMNS, *COUNTS)}
+_COLUMNS = {column.name: column for column in (*COLUMNS, *COUNTS, *FURTHER)}
 _METHODS = {method.name: method for method in METHODS}
 
 
 def column_of(name: str) -> Column:
     """The declared column of that name, or a neutral one for a metric that the evaluation added."""
-    return _COLUMNS.get(name) or Column(name, name.replace("_", " "), Direction.NONE, 4, "Added by the evaluation; see docs/metrics.md.")
+    return _COLUMNS.get(name) or Column(
+        name, name.replace("_", " "), Direction.NONE, 4, "Added by the evaluation; not in the registry of metrics."
+    )
 
 
 def method_of(name: str) -> Method:

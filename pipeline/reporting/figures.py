@@ -15,13 +15,14 @@ import pandas as pd
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.face.expressions import EXPRESSION_INDEX
+from flowvqtalker.metrics.blinks import BlinkStatistics
 from pipeline.io import read_npz, write_bytes
 from pipeline.reporting.results import Results, Training
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["closed_spans", "closure", "downsample", "make_figures", "save_figures", "series_of"]
+__all__ = ["closure", "downsample", "make_figures", "save_figures", "series_of"]
 
 #: Colours of methods in every figure; the page uses the same ones.
 COLOURS = {
@@ -115,33 +116,6 @@ def downsample(curve: np.ndarray, n_points: int) -> np.ndarray:
 def closure(beta: np.ndarray) -> np.ndarray:
     """Eye closure [0, 1] of expression coefficients (..., E): mean of both lids."""
     return beta[..., [EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]].mean(axis=-1)
-
-
-def closed_spans(curve: np.ndarray, on: float = 0.5, off: float = 0.3) -> np.ndarray:
-    """Spans of closed eyes with hysteresis: begin above `on`, end below `off`; spans cut by either end of the clip are left out.
-
-    Args:
-        curve: (T,) eye closure [0, 1].
-        on: closure at which a span begins [1].
-        off: closure at which it ends [1], below `on`.
-
-    Returns:
-        (n, 2) int: first closed frame, first open frame after it.
-
-    Example:
-        >>> closed_spans(np.array([0.0, 0.6, 0.4, 0.1, 0.0, 0.9])).tolist()
-        [[1, 3]]
-    """
-    spans, start, shut = [], 0, bool(len(curve)) and curve[0] > off
-    whole = not shut
-    for frame, value in enumerate(curve):
-        if shut and value < off:
-            if whole:
-                spans.append((start, frame))
-            shut = False
-        elif not shut and value > on:
-            start, shut, whole = frame, True, True
-    return np.array(spans, dtype=int).reshape(-1, 2)
 
 
 def _training_figure(training: Training, curve_points: int) -> Figure | None:
@@ -249,14 +223,6 @@ def _windows(curves: list[np.ndarray], length: int) -> list[np.ndarray]:
     return [curve[start : start + length] for curve in curves for start in range(0, len(curve) - length + 1, length)]
 
 
-def _blink_numbers(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds from one closing to the next inside a window, and seconds that the eyes stay closed."""
-    spans = [closed_spans(window) for window in windows]
-    gaps = np.concatenate([np.diff(span[:, 0]) for span in spans] or [np.zeros(0)])
-    shut = np.concatenate([span[:, 1] - span[:, 0] for span in spans] or [np.zeros(0)])
-    return gaps / FPS_HZ, shut / FPS_HZ
-
-
 def _blink_figure(results: Results) -> Figure | None:
     """Real clips are a few seconds long and cut off long pauses, so generated rollouts are cut into windows of the same length."""
     import matplotlib.pyplot as plt
@@ -280,7 +246,10 @@ def _blink_figure(results: Results) -> Figure | None:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
     for name, closures in curves.items():
-        gaps, shut = _blink_numbers(_windows(closures, length))
+        blinks = BlinkStatistics(FPS_HZ)
+        for window in _windows(closures, length):
+            blinks.update(window)
+        gaps, shut = np.array(blinks.intervals_s), np.array(blinks.durations_s)
         for axis, numbers, edges in ((axes[0], gaps, np.arange(0, length / FPS_HZ + 0.2, 0.2)), (axes[1], shut, np.arange(0, 0.84, 0.04))):
             if len(numbers):
                 weights = np.full(len(numbers), 1 / len(numbers))

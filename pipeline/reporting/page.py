@@ -18,7 +18,7 @@ from pipeline.reporting.page_script import SCRIPT
 from pipeline.reporting.page_style import STYLE
 from pipeline.reporting.page_template import TEMPLATE
 from pipeline.reporting.results import Results, Training
-from pipeline.reporting.tables import READING, Cell, cells, footnotes, published_columns, table_columns
+from pipeline.reporting.tables import READING, Cell, cells, footnotes, main_columns, published_columns
 
 __all__ = ["check_rows", "flatten", "render_page"]
 
@@ -55,7 +55,7 @@ def render_page(
         settings: parameter sections by name, plain values.
         curve_points: most points drawn of one learning curve.
     """
-    printed, columns = cells(results), table_columns(results)
+    printed = cells(results)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(TEMPLATE).render(
         name=name,
@@ -65,8 +65,9 @@ def render_page(
         script=SCRIPT,
         tiles=_tiles(results),
         reading=READING,
-        columns=[column_of(column) for column in columns],
-        rows=[{"method": method_of(method), "cells": [row.get(column, Cell("")) for column in columns]} for method, row in printed.items()],
+        tables=[("main", _table(printed, main_columns())), *([("further", _table(printed, results.further))] if results.further else [])],
+        methods=[method_of(method) for method in printed],
+        columns=[column_of(column) for column in (*main_columns(), *results.further)],
         notes=footnotes(results),
         published=PUBLISHED,
         published_note=PUBLISHED_NOTE,
@@ -83,6 +84,11 @@ def render_page(
         facts=[("Judges", flatten(results.judges)), ("Floors", flatten(results.floors))],
         settings=[(section, _flat_entries("", values)) for section, values in settings.items()],
     )
+
+
+def _table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> dict[str, Any]:
+    rows = [{"method": method_of(method), "cells": [row.get(column, Cell("")) for column in columns]} for method, row in printed.items()]
+    return {"columns": [column_of(column) for column in columns], "rows": rows}
 
 
 def check_rows(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -32,16 +32,17 @@ except the marked block of published numbers. All generated faces are synthetic.
 <p class="controls"><label><input type="checkbox" id="intervals" checked> show intervals</label>
 <span class="note"><i class="key" style="background:var(--soft)"></i>real video and ceilings
 <i class="key" style="background:var(--accent)"></i>generated <i class="key" style="background:var(--val)"></i>controls</span></p>
-<div class="scroll"><table class="sortable results">
+{% for kind, table in tables %}{% if kind == "further" %}<h3>Further metrics</h3>
+{% endif %}<div class="scroll"><table class="sortable results">
 <thead><tr><th scope="col"><button type="button">Method</button></th>
-{% for column in columns %}<th scope="col" title="{{ column.meaning }}"><button type="button">{{ column.label }}{% if column.direction.arrow %} <span class="soft">{{ column.direction.arrow }}</span>{% endif %}</button></th>
+{% for column in table.columns %}<th scope="col" title="{{ column.meaning }}"><button type="button">{{ column.label }}{% if column.direction.arrow %} <span class="soft">{{ column.direction.arrow }}</span>{% endif %}</button></th>
 {% endfor %}</tr></thead>
 <tbody>
-{% for row in rows %}<tr data-group="{{ row.method.group.value }}"><td data-v="{{ loop.index }}" title="{{ row.method.meaning }}"><code>{{ row.method.name }}</code></td>
+{% for row in table.rows %}<tr data-group="{{ row.method.group.value }}"><td data-v="{{ loop.index }}" title="{{ row.method.meaning }}"><code>{{ row.method.name }}</code></td>
 {% for cell in row.cells %}<td data-v="{{ cell.text }}">{% if cell.best %}<b>{{ cell.text }}</b>{% else %}{{ cell.text }}{% endif %}{% if cell.note %}<sup><a href="#note-{{ cell.note }}" title="{{ notes[cell.note - 1] }}">{{ cell.note }}</a></sup>{% endif %}{% if cell.interval %}<small>{{ cell.interval }}</small>{% endif %}</td>
 {% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
+{% endfor %}{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
 <h3>Published by the paper, not measured here</h3>
 <p class="note">{{ published_note }}</p>
 <div class="scroll"><table>
@@ -110,7 +111,7 @@ Training curves are means of neighbouring steps.</p>
 Where <code>copy_source</code> or <code>shuffled_audio</code> comes close to a generated row, that metric says little about talking. Pixel metrics punish every sampled head pose and blink,
 so <code>flowvqtalker_free</code> is to be judged by synchrony, emotion, blink and diversity columns.</p>
 <h3>Rows</h3>
-<div class="scroll"><table class="text"><tbody>{% for row in rows %}<tr><td><code>{{ row.method.name }}</code></td><td>{{ row.method.meaning }}</td></tr>{% endfor %}</tbody></table></div>
+<div class="scroll"><table class="text"><tbody>{% for method in methods %}<tr><td><code>{{ method.name }}</code></td><td>{{ method.meaning }}</td></tr>{% endfor %}</tbody></table></div>
 <h3>Columns</h3>
 <div class="scroll"><table class="text"><tbody>{% for column in columns %}<tr><td><code>{{ column.name }}</code></td><td>{{ column.meaning }}</td><td>{{ column.direction.value }}</td></tr>{% endfor %}</tbody></table></div>
 </section>

@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.errors import PipelineError
 from pipeline.io import ok_rows, read_index, read_json
-from pipeline.reporting.columns import COLUMNS, COUNTS, METHODS
+from pipeline.reporting.columns import COLUMNS, COUNTS, FURTHER, METHODS
 
 __all__ = ["Results", "Score", "Training", "read_results"]
 
@@ -86,11 +86,11 @@ class Results:
     long: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def columns(self) -> list[str]:
-        """Metric columns in the order of the table: the declared ones, then what the evaluation added."""
-        declared = [column.name for column in COLUMNS]
-        extra = {name for row in self.scores.values() for name in row} - set(declared)
-        return declared + sorted(extra)
+    def further(self) -> list[str]:
+        """Metrics beside the main table that this run measured: registered ones in their order, then others by name."""
+        measured = {name for row in self.scores.values() for name in row}
+        registered = [column.name for column in FURTHER if column.name in measured]
+        return registered + sorted(measured - set(registered) - {column.name for column in COLUMNS})
 
 
 def read_results(reads: Mapping[str, Path]) -> Results:

@@ -5,9 +5,10 @@ All three are byte-stable: fixed decimals per column, fixed order, no dates.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.reporting.columns import PUBLISHED, PUBLISHED_NOTE, Direction, Group, column_of, method_of
+from pipeline.reporting.columns import COLUMNS, COUNTS, PUBLISHED, PUBLISHED_NOTE, Direction, Group, column_of, method_of
 from pipeline.reporting.results import Results
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "quantitative_csv",
     "quantitative_md",
     "quantitative_tex",
-    "table_columns",
 ]
 
 TITLE = "Quantitative results on the test identities"
@@ -86,7 +86,7 @@ def footnotes(results: Results) -> list[str]:
     """Reasons of empty cells and remarks on others, each once, in the order of the table."""
     found: list[str] = []
     for row in results.scores.values():
-        for column in results.columns:
+        for column in _metrics(results):
             score = row.get(column)
             if score is not None and score.reason and score.reason not in found:
                 found.append(score.reason)
@@ -96,11 +96,11 @@ def footnotes(results: Results) -> list[str]:
 def cells(results: Results) -> dict[str, dict[str, Cell]]:
     """Method -> column -> printed cell, counts included."""
     notes = {reason: number for number, reason in enumerate(footnotes(results), start=1)}
-    best = {column: best_methods(results, column) for column in results.columns}
+    best = {column: best_methods(results, column) for column in _metrics(results)}
     printed: dict[str, dict[str, Cell]] = {}
     for method, row in results.scores.items():
         printed[method] = {}
-        for column in results.columns:
+        for column in _metrics(results):
             score, decimals = row.get(column), column_of(column).decimals
             if score is None:
                 printed[method][column] = Cell("")
@@ -114,29 +114,26 @@ def cells(results: Results) -> dict[str, dict[str, Cell]]:
     return printed
 
 
-def table_columns(results: Results) -> list[str]:
-    """All columns after `method`: declared metrics, counts, then metrics that the evaluation added."""
-    metrics = results.columns
-    declared = [name for name in metrics if column_of(name).direction is not Direction.NONE]
-    return [*declared, "n_scored", "n_expected", *(name for name in metrics if name not in declared)]
+def main_columns() -> list[str]:
+    """Columns of the main table after `method`."""
+    return [column.name for column in (*COLUMNS, *COUNTS)]
 
 
 def quantitative_csv(results: Results) -> str:
-    """Plain numbers with a point, empty cells where there is none, one row a method, LF line ends."""
-    printed, columns = cells(results), table_columns(results)
+    """Plain numbers with a point, empty cells where there is none, one row a method, LF line ends; further metrics follow the main ones."""
+    printed, columns = cells(results), [*main_columns(), *results.further]
     lines = [",".join(["method", *columns])]
     lines += [",".join([method, *(row[column].text if column in row else "" for column in columns)]) for method, row in printed.items()]
     return "\n".join(lines) + "\n"
 
 
 def quantitative_md(results: Results) -> str:
-    """GitHub Markdown: the table, its footnotes, how to read it, and the paper's own numbers in a block of their own."""
-    printed, columns = cells(results), table_columns(results)
-    labels = [f"{column_of(name).label} {column_of(name).direction.arrow}".strip() for name in columns]
-    lines = [f"# {TITLE}", "", _md_row(["method", *labels]), _md_row(["---", *(["---:"] * len(labels))])]
-    lines += [_md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
+    """GitHub Markdown: the table, its footnotes, how to read it, further metrics, and the paper's own numbers in a block of their own."""
+    printed = cells(results)
+    lines = [f"# {TITLE}", "", *_md_table(printed, main_columns())]
     lines += ["", READING, ""]
     lines += [f"<sup>{number}</sup> {_sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
+    lines += ["", "## Further metrics", "", *_md_table(printed, results.further)] if results.further else []
     names = published_columns()
     lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", _md_row(["", *names, "source"])]
     lines += [_md_row(["---", *(["---:"] * len(names)), "---"])]
@@ -145,32 +142,22 @@ def quantitative_md(results: Results) -> str:
 
 
 def quantitative_tex(results: Results) -> str:
-    """A `table*` for the booktabs and graphicx packages; intervals stand small behind the number."""
-    printed, columns = cells(results), table_columns(results)
-    heads = [_tex_escape(column_of(name).label) + _TEX_ARROWS[column_of(name).direction] for name in columns]
+    """Tables for the booktabs and graphicx packages; intervals stand small behind the number."""
+    printed = cells(results)
     lines = [
         "% Written by the report step; needs \\usepackage{booktabs,graphicx}.",
         "\\begin{table*}",
         "\\centering",
         f"\\caption{{{TITLE}. {_tex_escape(READING)}}}",
         "\\label{tab:quantitative}",
-        "\\resizebox{\\textwidth}{!}{%",
-        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
-        "\\toprule",
-        " & ".join(["Method", *heads]) + " \\\\",
-        "\\midrule",
+        *_tex_tabular(printed, main_columns()),
     ]
-    previous = None
-    for method, row in printed.items():
-        group = method_of(method).group
-        if previous not in (None, group):
-            lines.append("\\midrule")
-        previous = group
-        lines.append(" & ".join([f"\\texttt{{{_tex_escape(method)}}}", *(_tex_cell(row.get(column)) for column in columns)]) + " \\\\")
-    lines += ["\\bottomrule", "\\end{tabular}}"]
     notes = [f"\\textsuperscript{{{number}}}~{_tex_escape(_sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
     lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
     lines += ["\\end{table*}", ""]
+    if results.further:
+        lines += ["\\begin{table*}", "\\centering", "\\caption{Further metrics.}", "\\label{tab:further}"]
+        lines += [*_tex_tabular(printed, results.further), "\\end{table*}", ""]
     names = published_columns()
     lines += [
         "\\begin{table}",
@@ -190,6 +177,35 @@ def quantitative_tex(results: Results) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _md_table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[str]:
+    labels = [f"{column_of(name).label} {column_of(name).direction.arrow}".strip() for name in columns]
+    lines = [_md_row(["method", *labels]), _md_row(["---", *(["---:"] * len(labels))])]
+    return lines + [_md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
+
+
+def _tex_tabular(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[str]:
+    heads = [_tex_escape(column_of(name).label) + _TEX_ARROWS[column_of(name).direction] for name in columns]
+    lines = [
+        "\\resizebox{\\textwidth}{!}{%",
+        f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        "\\toprule",
+        " & ".join(["Method", *heads]) + " \\\\",
+        "\\midrule",
+    ]
+    previous = None
+    for method, row in printed.items():
+        group = method_of(method).group
+        if previous not in (None, group):
+            lines.append("\\midrule")
+        previous = group
+        lines.append(" & ".join([f"\\texttt{{{_tex_escape(method)}}}", *(_tex_cell(row.get(column)) for column in columns)]) + " \\\\")
+    return [*lines, "\\bottomrule", "\\end{tabular}}"]
+
+
+def _metrics(results: Results) -> list[str]:
+    return [*(column.name for column in COLUMNS), *results.further]
 
 
 def _value(results: Results, method: str, column: str) -> float | None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
+from flowvqtalker.metrics.registry import METRICS
 from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import write_index, write_json, write_npz, write_text
@@ -24,8 +25,8 @@ from pipeline.media import probe, read_video, synthetic_metadata, write_sound, w
 from pipeline.params.report import ReportParams
 from pipeline.report import run
 from pipeline.reporting.charts import line_chart, ticks
-from pipeline.reporting.columns import COLUMNS, METHODS
-from pipeline.reporting.figures import closed_spans
+from pipeline.reporting.columns import _WORDS, COLUMNS, FURTHER, METHODS
+from pipeline.reporting.figures import closure
 from pipeline.reporting.gallery import choose_clips
 from pipeline.reporting.page import check_rows
 from pipeline.reporting.results import read_results
@@ -65,6 +66,7 @@ def _scores() -> dict:
             "n_expected": {"value": 48, "ci": None, "n": 48, "reason": ""},
         }
         methods[method] = row
+        row["flicker"] = {"value": 1.5, "ci": None, "n": 48, "reason": ""}
     methods["ground_truth"]["psnr_db"] = {"value": None, "ci": None, "n": 0, "reason": "infinite: compared with itself"}
     methods["ground_truth"]["kid_expert"] = {"value": float("-0.000001"), "ci": None, "n": 48, "reason": ""}
     methods["copy_source"]["pose_over_seeds_deg"] = {"value": None, "ci": None, "n": 0, "reason": "has no seeds & <no> sampling_50%"}
@@ -201,7 +203,7 @@ def _check(page: str) -> _Checker:
 
 def test_csv_has_the_issue_columns_rows_and_plain_numbers(report: Path) -> None:
     lines = (report / "tables/quantitative.csv").read_text().splitlines()
-    assert lines[0] == ISSUE_COLUMNS
+    assert lines[0] == ISSUE_COLUMNS + ",flicker"
     assert [line.split(",")[0] for line in lines[1:]] == ISSUE_METHODS == [method.name for method in METHODS]
     table = pd.read_csv(report / "tables/quantitative.csv").set_index("method")
     assert np.isnan(table.loc["ground_truth", "psnr_db"])
@@ -227,6 +229,8 @@ def test_markdown_and_tex_hold_intervals_footnotes_and_the_marked_published_bloc
     assert tex.count("\\begin{") == tex.count("\\end{")
     assert "sampling\\_50\\%" in tex
     assert "Infinite: compared with itself." in tex
+    assert "Further metrics" in markdown
+    assert "Further metrics" in tex
     body = tex[tex.index("\\midrule") : tex.index("\\bottomrule")]
     counts = {line.count(" & ") for line in body.splitlines() if " & " in line}
     assert counts == {len(ISSUE_COLUMNS.split(",")) - 1}
@@ -328,12 +332,18 @@ def test_best_follows_the_direction_of_the_column(tmp_path: Path) -> None:
     assert document("psnr_db", {"regression": 1.001, "copy_source": 1.002}) == {"regression", "copy_source"}
 
 
+def test_every_registered_metric_has_words() -> None:
+    assert set(_WORDS) == {metric.name for metric in METRICS}
+    assert len(COLUMNS) + 2 + len(FURTHER) == len(METRICS)
+
+
 def test_small_helpers() -> None:
     assert format_number(-0.0001, 2) == "0.00"
     assert ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert ticks(1, 1) == [1]
-    assert closed_spans(np.array([0.9, 0.9, 0, 0, 0.9, 0.9, 0, 0.8])).tolist() == [[4, 6]]
-    assert closed_spans(np.zeros(0)).shape == (0, 2)
+    beta = np.zeros((2, 3, len(EXPRESSIONS)))
+    beta[1, 2, EXPRESSION_INDEX["eyeBlink_L"]] = 0.5
+    assert closure(beta).tolist() == [[0, 0, 0], [0, 0, 0.25]]
     chart = line_chart("loss <a>", {"train": np.array([[0.0, 1.0]]), "val": np.array([[0.0, 1000.0], [5.0, 1.0]])})
     assert "loss &lt;a&gt; (log scale)" in chart
     assert "nan" not in chart
