@@ -25,7 +25,7 @@ def clip_rows(ctx: Context, split: str, use: str) -> pd.DataFrame:
     Columns ``fit`` (path of the fitted coefficients) when the stage reads fit3dmm: clips without a fit are left out.
     """
     rows = ok_rows(read_index(ctx.reads["crop"], "crop"))
-    named = rows["uses"].map(lambda uses: use in re.findall(r"[a-z0-9]+", uses))
+    named = np.array([use in re.findall(r"[a-z0-9]+", uses) for uses in rows["uses"]], dtype=bool)
     rows = rows[(rows["split"] == split) & (named | (split == "test"))]
     if "fit3dmm" in ctx.reads:
         fits = ok_rows(read_index(ctx.reads["fit3dmm"], "fit3dmm"))
