@@ -5,6 +5,7 @@ One video a clip keeps real and generated pictures in step, whatever the browser
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ REAL = "ground_truth"
 
 @dataclass(frozen=True)
 class GalleryClip:
-    """One gallery video: the mp4's bytes and which method is where, left to right."""
+    """One gallery video: the mp4's bytes, a JPEG of its middle frame, and which method is where, left to right."""
 
     clip: str
     emotion: str
@@ -34,6 +35,7 @@ class GalleryClip:
     identity: str
     methods: tuple[str, ...]
     mp4: bytes
+    poster: bytes
     has_sound: bool
 
 
@@ -78,10 +80,10 @@ def make_gallery(results: Results, params: ReportParams, limit_bytes: int) -> tu
             clip = _encode(results, row, params, Path(folder) / "clip.mp4")
             if clip is None:
                 continue
-            if used + len(clip.mp4) > limit_bytes:
+            if used + len(clip.mp4) + len(clip.poster) > limit_bytes:
                 left_out += 1
                 continue
-            used += len(clip.mp4)
+            used += len(clip.mp4) + len(clip.poster)
             kept.append((position, clip))
     return [clip for _, clip in sorted(kept, key=lambda item: item[0])], left_out
 
@@ -94,15 +96,25 @@ def _encode(results: Results, row: dict, params: ReportParams, path: Path) -> Ga
     strips = {method: _fit_height(read_video_at(video)[:length], params.gallery_height_px) for method, video in videos.items()}
     n_frames = len(strips[REAL]) if REAL in strips else max(len(strip) for strip in strips.values())
     sound = _sound(results, row, n_frames)
+    frames = np.stack(list(_side_by_side(list(strips.values()), n_frames)))
+    poster = io.BytesIO()
+    Image.fromarray(frames[n_frames // 2]).save(poster, format="JPEG", quality=80)
     write_video(
         path,
-        _side_by_side(list(strips.values()), n_frames),
+        frames,
         sound=sound,
         crf=params.gallery_crf,
         metadata=synthetic_metadata("the FlowVQTalker pipeline, report step", title=f"{row['clip']}: {', '.join(strips)}"),
     )
     return GalleryClip(
-        str(row["clip"]), str(row["emotion"]), int(row["level"]), str(row["identity"]), tuple(strips), path.read_bytes(), sound is not None
+        str(row["clip"]),
+        str(row["emotion"]),
+        int(row["level"]),
+        str(row["identity"]),
+        tuple(strips),
+        path.read_bytes(),
+        poster.getvalue(),
+        sound is not None,
     )
 
 

@@ -166,7 +166,7 @@ def _gallery_groups(gallery: list[GalleryClip]) -> list[tuple[str, list[dict[str
     groups: dict[str, list[dict[str, Any]]] = {}
     for clip in gallery:
         entry = {name: getattr(clip, name) for name in ("clip", "level", "identity", "methods", "has_sound")}
-        groups.setdefault(clip.emotion, []).append({**entry, "data": _base64(clip.mp4)})
+        groups.setdefault(clip.emotion, []).append({**entry, "data": _base64(clip.mp4), "poster": _base64(clip.poster)})
     return list(groups.items())
 
 

@@ -73,7 +73,21 @@ SCRIPT = """
 
   const videos = [...document.querySelectorAll("video")];
   for (const video of videos) {
-    video.addEventListener("play", () => videos.forEach((other) => { if (other !== video) other.pause(); }));
+    const bar = video.closest(".clip").querySelector(".bar");
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "play";
+    button.setAttribute("aria-label", `Play ${video.getAttribute("aria-label")}`);
+    video.removeAttribute("controls");
+    video.after(button);
+    const show = () => { button.textContent = video.paused ? "\\u25B6" : "\\u275A\\u275A"; };
+    const toggle = () => { if (video.paused) video.play().catch(() => { button.textContent = "cannot play here"; }); else video.pause(); };
+    show();
+    button.addEventListener("click", toggle);
+    video.addEventListener("click", toggle);
+    video.addEventListener("play", () => { videos.forEach((other) => { if (other !== video) other.pause(); }); show(); });
+    video.addEventListener("pause", show);
+    video.addEventListener("timeupdate", () => { bar.style.width = `${100 * video.currentTime / (video.duration || 1)}%`; });
   }
 })();
 """

@@ -38,9 +38,10 @@ th:first-child, td:first-child, .text th, .text td { text-align: left; }
 .text td.num { white-space: nowrap; }
 thead th { font-weight: 600; vertical-align: bottom; color: var(--soft); white-space: normal; min-width: 4.6rem; }
 thead th button { border: 0; background: none; padding: 0; color: inherit; font-weight: 600; text-align: inherit; }
-thead th button::after { content: " \\2195"; opacity: .35; }
-thead th[aria-sort="ascending"] button::after { content: " \\2191"; opacity: 1; }
-thead th[aria-sort="descending"] button::after { content: " \\2193"; opacity: 1; }
+thead th button::after { content: "\\25BE"; opacity: 0; padding-left: .25em; }
+thead th button:hover::after { opacity: .5; }
+thead th[aria-sort="ascending"] button::after { content: "\\25B4"; opacity: 1; color: var(--accent); }
+thead th[aria-sort="descending"] button::after { content: "\\25BE"; opacity: 1; color: var(--accent); }
 .results th:first-child, .results td:first-child { position: sticky; left: 0; background: var(--card); z-index: 1; border-left: 4px solid transparent; }
 .results tr[data-group="generated"] td:first-child { border-left-color: var(--accent); }
 .results tr[data-group="controls"] td:first-child { border-left-color: var(--val); }
@@ -54,7 +55,10 @@ thead th[aria-sort="descending"] button::after { content: " \\2193"; opacity: 1;
 .pass { color: var(--good); } .fail { color: var(--bad); } .open { color: var(--warn); }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 36rem), 1fr)); gap: 1rem; }
 .clip { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow: hidden; margin: 0; }
-.clip video { display: block; width: 100%; background: #000; }
+.clip .stage { position: relative; }
+.clip video { display: block; width: 100%; background: #000; cursor: pointer; }
+.clip .play { position: absolute; right: .5rem; bottom: .5rem; border-color: transparent; background: rgb(0 0 0 / .6); color: #fff; font-size: .82rem; }
+.clip .bar { height: 3px; background: var(--accent); width: 0; }
 .clip .names { display: grid; grid-auto-flow: column; grid-auto-columns: 1fr; font-size: .74rem; text-align: center; color: var(--soft); padding: .3rem 0 0; }
 .clip .names span { overflow-wrap: anywhere; padding: 0 .2rem; line-height: 1.25; }
 .clip .names .real { color: var(--ink); font-weight: 600; }

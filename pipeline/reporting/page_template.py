@@ -64,11 +64,11 @@ except the marked block of published numbers. All generated faces are synthetic.
 
 <section id="gallery">
 <h2>Gallery</h2>
-{% if gallery %}<p>Test identities, real beside generated, in step and with the real sound. Each video runs left to right as its captions say.
+{% if gallery %}<p>Test identities, real beside generated, in step and with the real sound; a click plays and stops. Each video runs left to right as its captions say.
 A free sample need not repeat the real head motion or blinks; the lips should follow the sound.</p>
 {% for emotion, clips in gallery %}<h3>{{ emotion or "unlabelled" }}</h3>
 <div class="clips">
-{% for clip in clips %}<figure class="clip"><video controls preload="metadata" playsinline src="data:video/mp4;base64,{{ clip.data }}"></video>
+{% for clip in clips %}<figure class="clip"><div class="stage"><video controls preload="none" playsinline poster="data:image/jpeg;base64,{{ clip.poster }}" aria-label="{{ clip.clip }}: {{ clip.methods | join(", ") }}" src="data:video/mp4;base64,{{ clip.data }}"></video></div><div class="bar"></div>
 <div class="names">{% for method in clip.methods %}<span{% if method == "ground_truth" %} class="real"{% endif %}>{{ method.replace("_", " ") }}</span>{% endfor %}</div>
 <figcaption><code>{{ clip.clip }}</code> <span class="soft">identity {{ clip.identity }}{% if clip.level %}, level {{ clip.level }}{% endif %}{% if not clip.has_sound %}, without sound{% endif %}</span></figcaption></figure>
 {% endfor %}</div>
