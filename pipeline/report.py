@@ -15,9 +15,6 @@ from pipeline.reporting.page import render_page
 from pipeline.reporting.results import read_results
 from pipeline.reporting.tables import quantitative_csv, quantitative_md, quantitative_tex
 
-#: Share of the page that base64 leaves for video bytes once pictures and text have taken theirs.
-BASE64_GROWTH = 4 / 3
-
 
 def run(ctx: Context) -> None:
     """Make the report of a run."""
@@ -42,7 +39,7 @@ def run(ctx: Context) -> None:
         )
 
     free = ctx.cfg.page_limit_mb * 1e6 - len(page([], 0).encode())
-    gallery, left_out = make_gallery(results, ctx.cfg, limit_bytes=int(max(free, 0) / BASE64_GROWTH * 0.98))
+    gallery, left_out = make_gallery(results, ctx.cfg, limit_bytes=int(free))
     if left_out:
         ctx.log.warning("%d gallery clips left out: report.page_limit_mb is %g", left_out, ctx.cfg.page_limit_mb)
     write_text(ctx.out, page(gallery, left_out))

@@ -137,7 +137,7 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
         axis.legend(fontsize=7)
     for axis in axes.flat[len(series) :]:
         axis.set_visible(False)
-    figure.suptitle(f"Training of {training.name}; horizontal: optimiser steps", fontsize=10)
+    figure.suptitle(f"{training.name}, over steps", fontsize=10)
     return figure
 
 
@@ -307,7 +307,7 @@ def _confusion_figure(results: Results) -> Figure | None:
         axis.set_yticks(range(len(EMOTIONS)), EMOTIONS if axis is axes[0, 0] else [""] * len(EMOTIONS), fontsize=7)
         axis.set_title(f"{method}  (n={int(counts.sum())})", fontsize=8)
     axes[0, 0].set_ylabel("labelled")
-    figure.suptitle("What the emotion judge names (columns); counts of clips", fontsize=10)
+    figure.suptitle("Labelled emotion (rows),\njudge's answer (columns)", fontsize=10)
     return figure
 
 

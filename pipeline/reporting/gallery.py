@@ -62,7 +62,7 @@ def make_gallery(results: Results, params: ReportParams, limit_bytes: int) -> tu
     Args:
         results: what `read_results` gives.
         params: sizes, methods and quality.
-        limit_bytes: total size of the videos; clips that do not fit are left out, later ones of an emotion first.
+        limit_bytes: what all clips may add to the page; clips that do not fit are left out, later ones of an emotion first.
 
     Returns:
         Clips in page order, and how many were left out for size.
@@ -80,12 +80,19 @@ def make_gallery(results: Results, params: ReportParams, limit_bytes: int) -> tu
             clip = _encode(results, row, params, Path(folder) / "clip.mp4")
             if clip is None:
                 continue
-            if used + len(clip.mp4) + len(clip.poster) > limit_bytes:
+            cost = _page_bytes(clip)
+            if used + cost > limit_bytes:
                 left_out += 1
                 continue
-            used += len(clip.mp4) + len(clip.poster)
+            used += cost
             kept.append((position, clip))
     return [clip for _, clip in sorted(kept, key=lambda item: item[0])], left_out
+
+
+def _page_bytes(clip: GalleryClip) -> int:
+    """Upper bound of what a clip adds to the page: base64 of video and poster, and its markup."""
+    texts = 4 * (len(clip.clip) + len(clip.identity) + len(clip.emotion)) + 60 * len(clip.methods)
+    return 4 * (len(clip.mp4) // 3 + len(clip.poster) // 3 + 2) + texts + 800
 
 
 def _encode(results: Results, row: dict, params: ReportParams, path: Path) -> GalleryClip | None:
