@@ -1,0 +1,323 @@
+"""Step `generate`: videos and coefficients of the test clips by every method of the result table, and long motion for statistics."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from flowvqtalker.audio import mel_windows
+from flowvqtalker.constants import FPS_HZ
+from flowvqtalker.flow.sampling import MotionRequest
+from flowvqtalker.seeding import derive_seed
+from pipeline import context as house
+from pipeline.clipstage import ClipCache, ClipError, ClipStage, Item, link_or_copy, process_item
+from pipeline.context import Context
+from pipeline.errors import PipelineError
+from pipeline.io import file_sha256, read_index, read_npz, write_index, write_npz
+from pipeline.media import probe, read_sound, read_video_at, write_video
+from pipeline.scoredclips import Row, ScoredClip, fitted, scored_clips, source_picture
+from pipeline.synthesis import Models, render_frames, sample_motion, through_codebook, write_synthetic
+
+#: What drives each method: (expression, pose, sound that is heard by the model). The rest of a method follows from these words.
+METHODS: dict[str, tuple[str, str, str]] = {
+    "ground_truth": ("real", "real", ""),
+    "other_take": ("real", "real", ""),
+    "codebook_ceiling": ("real", "real", ""),
+    "copy_source": ("still", "still", ""),
+    "vqig_on_fitted": ("fitted", "fitted", ""),
+    "flowvqtalker_paired": ("expflow", "fitted", "own"),
+    "flowvqtalker_free": ("expflow", "poseflow", "own"),
+    "regression": ("regression", "fitted", "own"),
+    "shuffled_audio": ("expflow", "fitted", "foreign"),
+}
+#: Models that each word needs.
+NEEDS = {"expflow": ("flow",), "poseflow": ("flow",), "regression": ("regression",), "real": (), "still": (), "fitted": ()}
+
+
+def used_models(method: str) -> tuple[str, ...]:
+    """Names of the models that a method needs, sorted."""
+    expression, pose, _ = METHODS[method]
+    drawn = () if expression in ("real", "still") else ("imagegen", "codebook")
+    extra = ("codebook",) if method == "codebook_ceiling" else ()
+    return tuple(sorted({*NEEDS[expression], *NEEDS[pose], *drawn, *extra}))
+
+
+def model_folders(ctx: Context) -> dict[str, Path | None]:
+    """Folder of each model that the parameters choose; None where none is chosen."""
+    cfg = ctx.cfg
+    names = {
+        "flow": cfg.flow_variant and f"flow_{cfg.flow_variant}", "regression": cfg.regression_variant and f"flow_{cfg.regression_variant}",
+        "imagegen": cfg.imagegen_variant and f"imagegen_{cfg.imagegen_variant}", "codebook": "codebook",
+    }  # fmt: skip
+    return {model: ctx.model_folder(name) if name else None for model, name in names.items()}
+
+
+@dataclass
+class Work:
+    """One method at work on all scored clips."""
+
+    ctx: Context
+    method: str
+    clips: dict[str, ScoredClip]
+
+    @cached_property
+    def models(self) -> Models:
+        """Trained models, loaded when first used."""
+        return Models(**model_folders(self.ctx))
+
+    def driving_sound(self, clip: ScoredClip) -> Row | None:
+        """Row of the clip whose sound the model hears; None when that does not exist."""
+        row = clip.foreign if METHODS[self.method][2] == "foreign" else clip.row
+        return row if row is not None and row["mel"] else None
+
+    def requests(self, clips: list[ScoredClip]) -> list[MotionRequest]:
+        """What the flow is asked for; every rollout starts from the source picture's coefficients."""
+        made = []
+        for clip in clips:
+            row = self.driving_sound(clip)
+            assert row is not None
+            mel = read_npz(self.ctx.reads["audio"].parent / row["mel"])["mel"]
+            source, _ = source_picture(self.ctx, clip)
+            label, intensity = clip.label
+            windows = torch.from_numpy(mel_windows(mel, clip.n_frames))
+            made.append(MotionRequest(windows, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, clip.seed))
+        return made
+
+    def roll_out(self, clips: list[ScoredClip]) -> dict[str, dict[str, np.ndarray]]:
+        """Sampled beta and pose of clips, batched; what the method does not sample is missing."""
+        clips = [clip for clip in clips if self.driving_sound(clip) is not None]
+        expression, pose, _ = METHODS[self.method]
+        wanted = [(name, kind) for name, kind in (("beta", expression), ("pose", pose)) if kind in ("expflow", "poseflow", "regression")]
+        if not clips or not wanted:
+            return {clip.clip: {} for clip in clips}
+        cfg, requests = self.ctx.cfg, self.requests(clips)
+        motion: dict[str, dict[str, np.ndarray]] = {clip.clip: {} for clip in clips}
+        for name, kind in wanted:
+            temperature = cfg.pose_temperature if kind == "poseflow" else cfg.temperature
+            rows = sample_motion(getattr(self.models, kind), requests, temperature=temperature, batch=cfg.rollout_batch)
+            for clip, row in zip(clips, rows, strict=True):
+                motion[clip.clip][name] = row
+        return motion
+
+
+def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[str, Any]]:
+    """Make one clip by one method: video with the real sound, coefficients, index row."""
+    clip, method, cfg = item.row["scored"], work.method, ctx.cfg
+    expression, pose_kind, heard = METHODS[method]
+    crops = ctx.reads["crop"].parent
+    if heard and work.driving_sound(clip) is None:
+        raise ClipError("no sound" if heard == "own" else "no other test sentence with sound", rejected=True)
+    shown = clip.other if method == "other_take" else clip.row
+    if shown is None:
+        raise ClipError("there is no other take of this sentence", rejected=True)
+    fit = fitted(ctx, shown)
+    beta, pose = fit["beta"], fit["pose"]
+    sound = read_sound(crops / shown["sound"]) if shown["sound"] else None
+    protocol = f"expression={expression} pose={pose_kind}"
+    if expression == "real":
+        frames = read_video_at(crops / shown["video"])[: len(beta)]
+        if method == "other_take":
+            protocol += f" take={shown['clip']}"
+        if method == "codebook_ceiling":
+            frames = through_codebook(work.models.codebook, frames, batch=cfg.render_batch, precision=cfg.precision)
+    else:
+        source, number = source_picture(ctx, clip)
+        protocol += f" source={clip.source_kind}:{clip.source_row['clip']}:{number}"
+        if expression == "still":
+            beta, pose = (np.repeat(value[None], clip.n_frames, 0) for value in (source.beta, source.pose))
+            frames = np.repeat(source.image[None], clip.n_frames, 0)
+        else:
+            motion = item.row["motion"]
+            beta, pose = motion.get("beta", beta)[: clip.n_frames], motion.get("pose", pose)[: clip.n_frames]
+            frames = render_frames(work.models.vqig, source, beta, pose, batch=cfg.render_batch, precision=cfg.precision)
+    if heard:
+        protocol += f" driven_by={work.driving_sound(clip)['clip']}"
+    video = folder / f"{clip.clip}.mp4"
+    if method in ("ground_truth", "other_take"):
+        write_video(video, frames, sound=sound, crf=cfg.crf)
+    else:
+        write_synthetic(video, frames, sound, crf=cfg.crf, by=f"flowvqtalker, method {method}")
+    check_length(video, len(frames))
+    write_npz(folder / f"{clip.clip}.npz", {"beta": beta.astype(np.float32), "pose": pose.astype(np.float32)})
+    seed = clip.seed if heard else ""
+    return [
+        {
+            "clip": clip.clip,
+            "method": method,
+            "protocol": protocol,
+            "seed": seed,
+            "n_frames": len(frames),
+            "video": video.name,
+            "coefficients": f"{clip.clip}.npz",
+        }
+    ]
+
+
+def check_length(video: Path, n_frames: int) -> None:
+    """Raise unless the container lasts as long as its frames, within one frame: sound and picture must end together."""
+    declared = probe(video).duration_s
+    if declared is not None and abs(declared - n_frames / FPS_HZ) > 1 / FPS_HZ + 1e-3:
+        raise ClipError(f"the video lasts {declared:.3f} s instead of {n_frames / FPS_HZ:.3f} s")
+
+
+def items_of(ctx: Context, method: str, clips: list[ScoredClip]) -> list[Item]:
+    """One item a clip, keyed by all that its result depends on."""
+    folders = model_folders(ctx)
+    missing = [model for model in used_models(method) if folders[model] is None]
+    if missing:
+        raise PipelineError(
+            f"generate.methods names '{method}', but no {missing[0]} variant is chosen",
+            f"set generate.{missing[0]}_variant, or take '{method}' out of generate.methods",
+        )
+    models = tuple(file_sha256(folders[model] / "index.json") for model in used_models(method))
+    items = []
+    for clip in clips:
+        rows = [row for row in (clip.row, clip.source_row, clip.other, clip.foreign) if row is not None]
+        inputs = [str(row[key]) for row in rows for key in ("clip", "sha256", "fit_sha256", "mel_sha256")]
+        items.append(Item(clip.clip, (method, *models, *inputs), {"scored": clip, "n_frames": clip.n_frames}))
+    return items
+
+
+def run_method(ctx: Context, method: str) -> None:
+    """Make all clips of a method and write its table; clips that are in the cache are not made again."""
+    clips = scored_clips(ctx)
+    work = Work(ctx, method, {clip.clip: clip for clip in clips})
+    cache, stage = ClipCache(ctx, method), ClipStage("generate", items=lambda _: [], setup=lambda _: work, process=make_clip)
+    items = items_of(ctx, method, clips)
+    new = [item for item in items if cache.get(item) is None]
+    motion = work.roll_out([item.row["scored"] for item in new])
+    for item in new:
+        item.row["motion"] = motion.get(item.clip, {})
+    folder, records, kept = ctx.out.parent, [], {ctx.out}
+    ctx.out.unlink(missing_ok=True)  # the old table must not vouch for files that are being replaced
+    for item in tqdm(items, desc=method, disable=None, mininterval=2):
+        for row in process_item(stage, item, lambda: work, ctx, cache):
+            row = {"protocol": "", **row, "method": method}
+            for column in ("video", "coefficients") if row["status"] == "ok" else ():
+                target = folder / "clips" / row[column]
+                link_or_copy(cache.entry(item) / row[column], target)
+                kept.add(target)
+                row[column] = str(target.relative_to(folder))
+            records.append(row)
+    for stray in sorted(path for path in folder.rglob("*") if path.is_file() and path not in kept):
+        stray.unlink()
+    failed = [row for row in records if row["status"] == "failed"]
+    ctx.log.info(
+        "%s: %d clips ok, %d rejected, %d failed",
+        method,
+        sum(r["status"] == "ok" for r in records),
+        sum(r["status"] == "rejected" for r in records),
+        len(failed),
+    )
+    if len(failed) > ctx.cfg.max_failed_share * len(records):
+        raise PipelineError(
+            f"stage 'generate': method '{method}' failed on {len(failed)} of {len(records)} clips; first: {failed[0]['clip']}: {failed[0]['reason']}",
+            "mend those clips or raise generate.max_failed_share",
+        )
+    write_index(ctx.out, records, "generate")
+
+
+def long_rows(clips: list[ScoredClip], count: int) -> list[list[ScoredClip]]:
+    """Clips whose sounds, one after the other, make each long row: one person with one emotion and level, emotions by turns."""
+    groups: dict[tuple, list[ScoredClip]] = {}
+    for clip in clips:
+        if clip.row["mel"]:
+            groups.setdefault((clip.row["emotion"], clip.row["source"], clip.row["identity"], str(clip.row["level"])), []).append(clip)
+    by_emotion: dict[str, list[list[ScoredClip]]] = {}
+    for key in sorted(groups):
+        by_emotion.setdefault(key[0], []).append(groups[key])
+    rows, turn = [], 0
+    while by_emotion and len(rows) < count:
+        rows += [of_emotion[turn % len(of_emotion)] for of_emotion in by_emotion.values()]
+        turn += 1
+    return rows[: max(count, 0)]
+
+
+def run_long(ctx: Context) -> None:
+    """Sample many minutes of motion: beta (N, S, T, E), pose (N, S, T, 6) float16, emotion (N,) label, clip (N,) whose person and label it is."""
+    cfg = ctx.cfg
+    if not cfg.flow_variant:
+        write_npz(ctx.out, {"beta": np.zeros((0, cfg.long_seeds, 0, 0), np.float16), "pose": np.zeros((0, cfg.long_seeds, 0, 6), np.float16),
+                            "emotion": np.zeros(0, np.int64), "clip": np.zeros(0, "U1")})  # fmt: skip
+        return
+    clips = scored_clips(ctx)
+    work = Work(ctx, "flowvqtalker_free", {clip.clip: clip for clip in clips})
+    n_frames = max(1, round(cfg.long_row_s * FPS_HZ))
+    count = int(np.ceil(cfg.long_minutes * 60 / (cfg.long_row_s * cfg.long_seeds)))
+    rows = long_rows(clips, count)
+    if not rows:
+        raise PipelineError(
+            "stage 'generate': no test clip has sound, so no motion can be sampled", "empty generate.flow_variant, or give the clips sound"
+        )
+    requests = []
+    for index, row in enumerate(rows):
+        windows = [mel_windows(read_npz(ctx.reads["audio"].parent / clip.row["mel"])["mel"], clip.n_frames) for clip in row]
+        whole = torch.from_numpy(np.concatenate(windows))
+        speech = whole.repeat(-(-n_frames // len(whole)), 1, 1)[:n_frames]
+        source, _ = source_picture(ctx, row[0])
+        label, intensity = row[0].label
+        for sample in range(cfg.long_seeds):
+            seed = derive_seed(ctx.seed, "generate long", index, row[0].clip, sample) % 2**31
+            requests.append(MotionRequest(speech, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, seed))
+    batch = max(cfg.rollout_batch, 1)
+    beta = sample_motion(work.models.expflow, requests, temperature=cfg.temperature, batch=batch)
+    pose = sample_motion(work.models.poseflow, requests, temperature=cfg.pose_temperature, batch=batch)
+    shape = (len(rows), cfg.long_seeds, n_frames, -1)
+    arrays = {
+        "beta": np.stack(beta).astype(np.float16).reshape(shape), "pose": np.stack(pose).astype(np.float16).reshape(shape),
+        "emotion": np.array([row[0].label[0] for row in rows], dtype=np.int64), "clip": np.array([row[0].clip for row in rows]),
+    }  # fmt: skip
+    write_npz(ctx.out, arrays, compress=True)
+
+
+def run_merge(ctx: Context, tables: list[Path]) -> None:
+    """Join the methods' tables into the stage's, with file names relative to its folder; folders of dropped methods go."""
+    records: list[dict[str, Any]] = []
+    for path in tables:
+        for row in read_index(path, "generate").to_dict("records"):
+            for column in ("video", "coefficients"):
+                row[column] = f"{path.parent.name}/{row[column]}" if row[column] else ""
+            records.append(row)
+    wanted = {path.parent.name for path in tables} | {"long"}
+    for stray in sorted(path for path in ctx.out.parent.iterdir() if path.is_dir() and path.name not in wanted):
+        shutil.rmtree(stray)
+    write_index(ctx.out, records, "generate")
+
+
+def main() -> None:
+    """Entry point: ``python -m pipeline.generate method --method M ...``, ``... long ...``, ``... merge --from a.csv b.csv ...``."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("method", parents=[house.base_parser("")], add_help=False).add_argument(
+        "--method", required=True, choices=sorted(METHODS)
+    )
+    verbs.add_parser("long", parents=[house.base_parser("")], add_help=False)
+    verbs.add_parser("merge", parents=[house.base_parser("")], add_help=False).add_argument(
+        "--from", dest="tables", type=Path, nargs="+", required=True
+    )
+    args = parser.parse_args()
+    house.set_up_logging()
+    house.limit_threads(args.threads)
+
+    def action() -> None:
+        ctx = house.make_context(args)
+        if args.verb == "method":
+            run_method(ctx, args.method)
+        elif args.verb == "long":
+            run_long(ctx)
+        else:
+            run_merge(ctx, args.tables)
+
+    house.guarded(action)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Trained models at work: motion from sound, frames from motion, a tagged video. Shared by `generate` and `flowvqtalker animate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowvqtalker.audio import compute_mel, mel_windows
+from flowvqtalker.flow.motionflow import MotionFlow
+from flowvqtalker.flow.sampling import MotionRequest, rollout
+from flowvqtalker.image.codebook import Codebook, load_codebook
+from flowvqtalker.image.vqig import VQIG, load_vqig
+from pipeline.errors import PipelineError
+from pipeline.io import read_torch
+from pipeline.media import synthetic_metadata, write_video
+
+
+@dataclass(frozen=True)
+class Source:
+    """The picture that is made to talk.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB crop.
+        beta: (E,) fitted expression.
+        pose: (6,) fitted pose in the crop camera [rad, cm].
+    """
+
+    image: np.ndarray
+    beta: np.ndarray
+    pose: np.ndarray
+
+
+class Models:
+    """Trained models, each loaded on first use.
+
+    Args:
+        flow: folder of a flow variant, or None.
+        regression: folder of the regression variant, or None.
+        imagegen: folder of an imagegen variant, or None.
+        codebook: folder of the codebook, or None.
+    """
+
+    def __init__(
+        self, *, flow: Path | None = None, regression: Path | None = None, imagegen: Path | None = None, codebook: Path | None = None
+    ) -> None:
+        self.folders = {"flow": flow, "regression": regression, "imagegen": imagegen, "codebook": codebook}
+
+    def _file(self, model: str, name: str) -> Path:
+        folder = self.folders[model]
+        if folder is None or not (folder / name).exists():
+            where = f"{folder}/{name}" if folder else f"no {model} variant is chosen"
+            raise PipelineError(f"no trained model: {where}", "train it first, for example with `snakemake --cores all all`")
+        return folder / name
+
+    def _motion(self, model: str, name: str) -> MotionFlow:
+        return load_motion(read_torch(self._file(model, name)))
+
+    @cached_property
+    def expflow(self) -> MotionFlow:
+        """ExpFlow of the chosen variant."""
+        return self._motion("flow", "expflow.pt")
+
+    @cached_property
+    def poseflow(self) -> MotionFlow:
+        """PoseFlow of the chosen variant."""
+        return self._motion("flow", "poseflow.pt")
+
+    @cached_property
+    def regression(self) -> MotionFlow:
+        """Deterministic baseline."""
+        return self._motion("regression", "regression.pt")
+
+    @cached_property
+    def codebook(self) -> Codebook:
+        """Frozen codebook."""
+        return load_codebook(read_torch(self._file("codebook", "model.pt"))).to(memory_format=torch.channels_last).eval()
+
+    @cached_property
+    def vqig(self) -> VQIG:
+        """Image generator of the chosen variant, on its codebook."""
+        return load_vqig(read_torch(self._file("imagegen", "model.pt")), self.codebook)
+
+
+def speech_windows(samples: np.ndarray, n_frames: int) -> torch.Tensor:
+    """Mel windows (T, 16, 80) float32 of a sound."""
+    return torch.from_numpy(mel_windows(compute_mel(samples), n_frames))
+
+
+def sample_motion(flow: MotionFlow, requests: Sequence[MotionRequest], *, temperature: float, batch: int) -> list[np.ndarray]:
+    """Coefficients (T, C) float32 of every request, in order."""
+    with torch.inference_mode():
+        return [motion.numpy() for motion in rollout(flow, requests, temperature=temperature, batch=batch)]
+
+
+def render_frames(vqig: VQIG, source: Source, beta: np.ndarray, pose: np.ndarray, *, batch: int, precision: str) -> np.ndarray:
+    """Frames (T, S, S, 3) uint8 of the source moved by beta (T, E) and pose (T, 6)."""
+    image = torch.from_numpy(np.ascontiguousarray(source.image)).permute(2, 0, 1).float() / 255
+    state = vqig.prepare_source(image, torch.from_numpy(source.beta), torch.from_numpy(source.pose), precision=precision)
+    return vqig.render_clip(state, torch.from_numpy(beta), torch.from_numpy(pose), batch_size=batch, precision=precision).numpy()
+
+
+@torch.inference_mode()
+def through_codebook(codebook: Codebook, frames: np.ndarray, *, batch: int, precision: str) -> np.ndarray:
+    """Frames (T, S, S, 3) uint8 encoded, quantised and decoded: the best that the generator could draw."""
+    from flowvqtalker.image.layers import autocast
+
+    made = []
+    for start in range(0, len(frames), batch):
+        image = torch.from_numpy(frames[start : start + batch]).permute(0, 3, 1, 2).float() / 255
+        with autocast(image.device, precision):
+            drawn = codebook(image.contiguous(memory_format=torch.channels_last))[0]
+        made.append((drawn.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    return np.concatenate(made)
+
+
+def write_synthetic(path: Path, frames: np.ndarray, sound: np.ndarray | None, *, crf: int, by: str) -> None:
+    """Write a generated video with its sound and the statement that it is synthetic; the sound lasts as long as the picture."""
+    write_video(path, frames, sound=sound, crf=crf, metadata=synthetic_metadata(by))
