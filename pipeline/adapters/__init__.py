@@ -7,7 +7,11 @@ An adapter is a module with ``make_items(ctx, source) -> list[Item]``, ``process
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
+
+from pipeline.errors import PipelineError
+from pipeline.params.corpus import CorpusParams
 
 
 def _synthetic() -> ModuleType:
@@ -24,3 +28,29 @@ def _folder() -> ModuleType:
 
 #: Name in ``corpus.sources[].adapter`` -> the adapter's module, imported when used.
 ADAPTERS: dict[str, Callable[[], ModuleType]] = {"synthetic": _synthetic, "folder": _folder}
+
+
+def resolve_source(corpus: CorpusParams, file: str, corpus_folder: Path) -> Path:
+    """Path of a file named in the corpus index.
+
+    Args:
+        corpus: section `corpus` of the parameters.
+        file: "<source>:<path below that source's root>" for the user's own files, else a path below the index's folder.
+        corpus_folder: folder of the corpus index.
+
+    Returns:
+        The path; it need not exist.
+
+    Raises:
+        PipelineError: the index names a source that the parameters do not have.
+    """
+    name, colon, below = file.partition(":")
+    if not colon:
+        return corpus_folder / file
+    for source in corpus.sources:
+        if source.name == name:
+            return Path(source.root).expanduser() / below
+    raise PipelineError(
+        f"'{file}': the corpus index names source '{name}', which corpus.sources does not have",
+        "run the stage `corpus` again, or put the source back into the parameters",
+    )
