@@ -23,7 +23,9 @@ from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, text_sha256
 from pipeline.params.corpus import FolderSource, Source
 
-VIDEO_SUFFIXES = frozenset(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
+VIDEO_SUFFIXES = frozenset(
+    [".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
+)
 #: Folders, beside the video's or inside it, where a wav of the same name serves as sound.
 SOUND_FOLDERS = ("wav", "audio")
 NOT_DISJOINT = "split by clip: identities may be shared between splits"

@@ -65,8 +65,8 @@ class FaceAlignmentLandmarker:
             },
         )
 
-    def detect(self, frames: np.ndarray) -> Detections:
-        """See ``schema.Landmarker.detect``; of several faces the largest is taken."""
+    def detect(self, frames: np.ndarray, *, video: bool = True) -> Detections:
+        """See ``schema.Landmarker.detect``; frames are looked at one by one in videos too."""
         check_frames(frames)
         landmarks = np.full((len(frames), N_LANDMARKS, 2), np.nan, np.float32)
         score = np.zeros(len(frames), np.float32)

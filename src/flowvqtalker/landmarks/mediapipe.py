@@ -10,11 +10,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from flowvqtalker.constants import FPS_HZ
-from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections, check_frames, join_detections
+from flowvqtalker.landmarks.schema import Detections, check_frames, join_detections
 
 #: Which of the 478 points stands for each of the 68. The jaw is the mesh's face contour; inner lips and lids are its rings.
 MESH_OF_68 = (
@@ -67,19 +68,22 @@ class MediapipeLandmarker:
         self._model = model
         self._min_score = min_score
 
-    def detect(self, frames: np.ndarray) -> Detections:
+    def detect(self, frames: np.ndarray, *, video: bool = True) -> Detections:
         """See ``schema.Landmarker.detect``."""
-        return self.detect_pieces([frames])
+        return self._run([frames], video)
 
     def detect_pieces(self, pieces: Iterable[np.ndarray]) -> Detections:
         """See ``schema.Landmarker.detect_pieces``."""
+        return self._run(pieces, True)
+
+    def _run(self, pieces: Iterable[np.ndarray], video: bool) -> Detections:
         with _quiet_stderr():
             import mediapipe as mp
             from mediapipe.tasks.python import BaseOptions, vision
 
             options = vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_buffer=self._model),
-                running_mode=vision.RunningMode.VIDEO,
+                running_mode=vision.RunningMode.VIDEO if video else vision.RunningMode.IMAGE,
                 num_faces=1,
                 min_face_detection_confidence=self._min_score,
                 min_face_presence_confidence=self._min_score,
@@ -87,26 +91,30 @@ class MediapipeLandmarker:
                 output_face_blendshapes=True,
             )
             finder = vision.FaceLandmarker.create_from_options(options)
+
+            def look(picture: Any, index: int) -> Any:
+                return finder.detect_for_video(picture, round(index * 1000 / FPS_HZ)) if video else finder.detect(picture)
+
             try:
                 parts: list[Detections] = []
                 done = 0
                 for frames in pieces:
                     check_frames(frames)
-                    parts.append(_collect(mp, finder, frames, done))
+                    pictures = (mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame)) for frame in frames)
+                    parts.append(_collect([look(picture, done + index) for index, picture in enumerate(pictures)], *frames.shape[1:3]))
                     done += len(frames)
             finally:
                 finder.close()
         return join_detections(parts)
 
 
-def _collect(mp, finder, frames: np.ndarray, done: int) -> Detections:
-    count, (height, width) = len(frames), frames.shape[1:3]
+def _collect(results: list[Any], height: int, width: int) -> Detections:
+    """The library's results for pictures of one size as arrays."""
+    count = len(results)
     points = np.full((count, N_POINTS, 2), np.nan, np.float32)
     shapes = np.full((count, len(BLENDSHAPES)), np.nan, np.float32)
     score = np.zeros(count, np.float32)
-    for index, frame in enumerate(frames):
-        picture = mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(frame))
-        result = finder.detect_for_video(picture, round((done + index) * 1000 / FPS_HZ))
+    for index, result in enumerate(results):
         if not result.face_landmarks:
             continue
         # the model's coordinates run from 0 to 1 between the picture's edges; ours are pixel centres
@@ -114,6 +122,4 @@ def _collect(mp, finder, frames: np.ndarray, done: int) -> Detections:
         given = {shape.category_name: shape.score for shape in result.face_blendshapes[0]}
         shapes[index] = [given.get(name, np.nan) for name in BLENDSHAPES]
         score[index] = 1.0  # the library hides its presence score; a face that it returns has passed ``min_score``
-    landmarks = points[:, list(MESH_OF_68)]
-    assert landmarks.shape == (count, N_LANDMARKS, 2)
-    return Detections(landmarks, score, shapes, points)
+    return Detections(points[:, list(MESH_OF_68)], score, shapes, points)

@@ -302,9 +302,9 @@ class TrainedLandmarker:
             landmarks[present] = self._locate(frames[present], places[present])
         return Detections(landmarks, score.astype(np.float32))
 
-    def detect_pieces(self, pieces: Iterable[np.ndarray], *, video: bool = True) -> Detections:
+    def detect_pieces(self, pieces: Iterable[np.ndarray]) -> Detections:
         """See ``schema.Landmarker.detect_pieces``; the median of the boxes does not cross from one piece to the next."""
-        return schema.join_detections([self.detect(piece, video=video) for piece in pieces])
+        return schema.join_detections([self.detect(piece) for piece in pieces])
 
 
 def crop_box(u: float, v: float, size: float) -> boxes.Box:

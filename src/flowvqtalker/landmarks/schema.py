@@ -88,16 +88,17 @@ def join_detections(parts: list[Detections]) -> Detections:
 class Landmarker(Protocol):
     """A landmark back end. Every call starts afresh: results never depend on the videos seen before."""
 
-    def detect(self, frames: np.ndarray) -> Detections:
-        """Find the face in each frame of one video.
+    def detect(self, frames: np.ndarray, *, video: bool = True) -> Detections:
+        """Find the largest face in each frame.
 
         Args:
-            frames: (T, H, W, 3) uint8 RGB at 25 fps.
+            frames: (T, H, W, 3) uint8 RGB.
+            video: True when the frames follow each other at 25 fps, False for pictures that have nothing to do with each other.
         """
         ...
 
     def detect_pieces(self, pieces: Iterable[np.ndarray]) -> Detections:
-        """The same for a long video that comes in pieces; memory does not grow with its length."""
+        """The same for a video that comes in pieces; memory does not grow with its length."""
         ...
 
 

@@ -57,7 +57,10 @@ def draw_face(points: np.ndarray | None, size_px: int, rng: np.random.Generator)
 
         skin = np.array([rng.integers(120, 250), rng.integers(90, 190), rng.integers(70, 160)])
         middle, crown = at[:17].mean(axis=0), at[27] + 1.3 * (at[27] - at[8]) * 0.6
-        pen.polygon([*(tuple(p) for p in at[:17]), tuple(at[16] + crown - middle), tuple(crown), tuple(at[0] + crown - middle)], fill=tuple(skin.tolist()))
+        pen.polygon(
+            [*(tuple(p) for p in at[:17]), tuple(at[16] + crown - middle), tuple(crown), tuple(at[0] + crown - middle)],
+            fill=tuple(skin.tolist()),
+        )
         for brow in (schema.RIGHT_BROW, schema.LEFT_BROW):
             pen.line([tuple(at[i]) for i in brow], fill=(40, 25, 15), width=size_px * _UP // 60)
         pen.line([tuple(at[i]) for i in range(27, 31)], fill=tuple((skin * 0.8).astype(int).tolist()), width=4)

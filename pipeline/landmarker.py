@@ -1,0 +1,197 @@
+"""Step `landmarker`: train presence, box and 68 points on the corpus' training split and its truth.
+
+Reads data/corpus; writes models/landmarker/{model.pt, history.csv, metrics.json}. Nothing is trained, and the model says so, when
+``landmarks.backend`` is another than ``trained``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from flowvqtalker.landmarks import network, samples, schema
+from flowvqtalker.render.background import make_background
+from flowvqtalker.seeding import numpy_generator, torch_generator
+from flowvqtalker.train import loop
+from pipeline import media
+from pipeline.context import Context
+from pipeline.errors import PipelineError
+from pipeline.io import read_index, read_npz
+from pipeline.params.landmarker import NetworkTraining
+from pipeline.training import TrainingFolder, main
+
+Pictures = tuple[np.ndarray, np.ndarray]
+
+
+class FinderTask(loop.Task):
+    """FaceFinder on whole pictures, half of them faceless."""
+
+    def __init__(self, net: network.FaceFinder, train: samples.Samples, val: samples.Samples, ctx: Context) -> None:
+        self.net, self.train, self.val, self.cfg, self.setup = net, train, val, ctx.cfg, ctx.cfg.finder
+        self.modules: dict[str, nn.Module] = {"net": net}
+        self.optimizers = {"net": torch.optim.AdamW(net.parameters(), lr=self.setup.lr, weight_decay=self.setup.weight_decay)}
+        self.ema_names = ("net",)
+
+    def draw(self, step: int, generator: torch.Generator) -> Any:
+        return samples.draw_pictures(self.train, self.setup.batch, self.net.size_px, generator)
+
+    def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        with autocast(self.cfg.precision):
+            output = self.net(batch[0])
+        yield "net", *network.face_loss(output, *batch[1:])
+
+    def validate(self, step: int) -> dict[str, float]:
+        batch = samples.draw_pictures(self.val, self.cfg.validation_samples, self.net.size_px, torch_generator("landmarker", "validate"))
+        loss, logs = network.face_loss(self.net(batch[0]), *batch[1:])
+        return {**logs, "loss": float(loss)}
+
+
+class PointsTask(loop.Task):
+    """PointNet on crops around faces."""
+
+    def __init__(self, net: network.PointNet, train: samples.Samples, val: samples.Samples, ctx: Context) -> None:
+        self.net, self.train, self.val, self.cfg, self.setup = net, train, val, ctx.cfg, ctx.cfg.points
+        self.modules: dict[str, nn.Module] = {"net": net}
+        self.optimizers = {"net": torch.optim.AdamW(net.parameters(), lr=self.setup.lr, weight_decay=self.setup.weight_decay)}
+        self.ema_names = ("net",)
+
+    def draw(self, step: int, generator: torch.Generator) -> Any:
+        return samples.draw_crops(self.train, self.setup.batch, self.net.size_px, generator)
+
+    def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        with autocast(self.cfg.precision):
+            maps = self.net.maps(batch[0])
+        yield "net", *network.point_loss(maps, batch[1], map_weight=self.cfg.map_weight, gap_weight=self.cfg.gap_weight)
+
+    def validate(self, step: int) -> dict[str, float]:
+        batch = samples.draw_crops(self.val, self.cfg.validation_samples, self.net.size_px, torch_generator("landmarker", "validate"))
+        loss, logs = network.point_loss(self.net.maps(batch[0]), batch[1], map_weight=self.cfg.map_weight, gap_weight=self.cfg.gap_weight)
+        return {**logs, "loss": float(loss)}
+
+
+def autocast(precision: str) -> Any:
+    """bf16 convolutions, or nothing."""
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """At most ``wanted`` indices of ``count``, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).round().astype(int))
+
+
+def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
+    """Frames and true landmarks of one corpus row, at most ``wanted`` evenly spread frames of it."""
+    truth = read_npz(root / row.truth)
+    count = len(truth["landmarks_px"])
+    index = np.arange(count) if wanted is None else spread(count, wanted)
+    frames = truth["frames"][index] if row.kind == "stills" else media.read_frames(root / row.file, index)
+    return frames, truth["landmarks_px"][index].astype(np.float32)
+
+
+def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Clips of a split that have truth and may serve the landmarker."""
+    serves = [row.status == "ok" and row.truth != "" and "landmarker" in re.findall(r"[a-z]+", row.uses) for row in table.itertuples()]
+    return table[np.array(serves, bool) & (table["split"] == split)]
+
+
+def gather(ctx: Context, table: pd.DataFrame, split: str) -> samples.Samples:
+    """Samples of a split, with rendered backgrounds as faceless pictures."""
+    root, cfg = ctx.reads["corpus"].parent, ctx.cfg
+    pictures = [
+        read_pictures(row, root, cfg.stills_per_clip if row.kind == "stills" else cfg.video_frames_per_clip)
+        for _, row in rows_of(table, split).iterrows()
+    ]
+    if not pictures:
+        raise PipelineError(
+            f"{ctx.reads['corpus']}: no clip of split '{split}' has truth and serves 'landmarker'",
+            "landmarks.backend 'trained' needs the embedded corpus; for other data set it to mediapipe or face_alignment",
+        )
+    size = pictures[0][0].shape[1:3]
+    empty = [
+        make_background(numpy_generator(ctx.seed, "landmarker", "faceless", split, index), size)[None] for index in range(cfg.faceless)
+    ]
+    return samples.make_samples(pictures, empty)
+
+
+def train(task: loop.Task, name: str, setup: NetworkTraining, ctx: Context, folder: TrainingFolder) -> dict[str, Tensor]:
+    """Averaged weights of one network after its training; resumes from the folder's checkpoint."""
+    config = loop.LoopConfig(
+        steps=setup.steps, lr=setup.lr, warmup_steps=setup.warmup_steps, final_lr_share=setup.final_lr_share, grad_clip=setup.grad_clip,
+        ema_decay=setup.ema_decay, validate_every=setup.validate_every, checkpoint_every=setup.validate_every, select=None,
+    )  # fmt: skip
+    result = loop.run(
+        task,
+        config,
+        seed=ctx.seed,
+        resume=folder.load_checkpoint(name),
+        save=lambda state: folder.save_checkpoint(name, state),
+        log=lambda step, split, values: folder.log_history(step, split, {f"{name}_{key}": value for key, value in values.items()}),
+        progress=name,
+    )
+    return result["last"]["net"]
+
+
+def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame) -> dict[str, float]:
+    """Errors on whole clips of the validation identities, as `crop` will meet them, and on faceless pictures."""
+    root = ctx.reads["corpus"].parent
+    found, truth = [], []
+    for _, row in rows_of(table, "val").iterrows():
+        frames, points = read_pictures(row, root, None)
+        found.append(finder.detect(frames, video=row.kind == "video").landmarks_px)
+        truth.append(points)
+    points, right = np.concatenate(found), np.concatenate(truth)
+    seen = np.isfinite(points).all(axis=(1, 2))
+    size = (ctx.cfg.finder.size_px * 2, ctx.cfg.finder.size_px * 2)
+    empty = np.stack([make_background(numpy_generator(ctx.seed, "landmarker", "faceless", "measure", index), size) for index in range(64)])
+    values = {
+        "recall_pct": 100.0 * float(seen.mean()),
+        "false_alarms_pct": 100.0 * float(finder.detect(empty, video=False).present.mean()),
+        "n_frames": float(len(seen)),
+    }
+    if seen.any():
+        values["error_pct"] = 100.0 * float(schema.landmark_error(points[seen], right[seen]).mean())
+    for name, measured in (("eye", schema.eye_openness), ("lip", schema.lip_aperture)):
+        pair = np.stack(
+            [
+                measured(points[seen]).reshape(len(points[seen]), -1).mean(axis=1),
+                measured(right[seen]).reshape(len(right[seen]), -1).mean(axis=1),
+            ]
+        )
+        if pair.shape[1] > 2 and (pair.std(axis=1) > 0).all():
+            values[f"{name}_correlation"] = float(np.corrcoef(pair)[0, 1])
+    return values
+
+
+def run(ctx: Context, folder: TrainingFolder) -> None:
+    """Train the landmark networks on the corpus' truth."""
+    if ctx.params["landmarks"].backend != "trained":
+        folder.publish({"model.pt": {"skipped": True, "backend": ctx.params["landmarks"].backend}, "metrics.json": {"skipped": 1}})
+        return
+    table = read_index(ctx.reads["corpus"], "corpus")
+    torch.manual_seed(ctx.seed)
+    finder = network.FaceFinder(ctx.cfg.finder.size_px, ctx.cfg.finder.channels).to(memory_format=torch.channels_last)
+    points = network.PointNet(ctx.cfg.points.size_px, ctx.cfg.points.channels).to(memory_format=torch.channels_last)
+    data, held_out = gather(ctx, table, "train"), gather(ctx, table, "val")
+    ctx.log.info("%d faces to learn from, %d to watch", len(data), len(held_out))
+    weights = {
+        "points": train(PointsTask(points, data, held_out, ctx), "points", ctx.cfg.points, ctx, folder),
+        "finder": train(FinderTask(finder, data, held_out, ctx), "finder", ctx.cfg.finder, ctx, folder),
+    }
+    finder.load_state_dict(weights["finder"])
+    points.load_state_dict(weights["points"])
+    landmarker = network.TrainedLandmarker(finder, points, min_score=ctx.params["landmarks"].min_score)
+    metrics = measure(landmarker, ctx, table)
+    ctx.log.info("held-out identities: %s", {name: round(value, 3) for name, value in metrics.items()})
+    folder.publish({"model.pt": network.pack(weights["finder"], weights["points"], like=landmarker), "metrics.json": metrics})
+
+
+if __name__ == "__main__":
+    main(run)
