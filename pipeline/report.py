@@ -23,7 +23,8 @@ def run(ctx: Context) -> None:
     for suffix, text in (("csv", quantitative_csv(results)), ("md", quantitative_md(results)), ("tex", quantitative_tex(results))):
         write_text(folder / "tables" / f"quantitative.{suffix}", text)
     ctx.log.info("tables written to %s", folder / "tables")
-    figures = save_figures(make_figures(results, ctx.cfg.curve_points), folder / "figures")
+    blinks = {name: value for name in ("blink_on", "blink_off") if (value := getattr(ctx.params.get("evaluate"), name, None)) is not None}
+    figures = save_figures(make_figures(results, ctx.cfg.curve_points, **blinks), folder / "figures")
     ctx.log.info("%d figures written to %s", len(figures), folder / "figures")
 
     def page(gallery: list, left_out: int) -> str:

@@ -44,7 +44,7 @@ def line_chart(title: str, curves: dict[str, np.ndarray]) -> str:
         curves: split -> (n, 2) array of step and value, finite, sorted by step.
 
     Returns:
-        Markup; splits that start with "train" get the class `train`, all others `val`.
+        Markup; the split "train" gets the class `train`, all others `val`.
     """
     steps = np.concatenate([curve[:, 0] for curve in curves.values()])
     values = np.concatenate([curve[:, 1] for curve in curves.values()])
@@ -74,7 +74,7 @@ def line_chart(title: str, curves: dict[str, np.ndarray]) -> str:
     ]
     data = {}
     for split, curve in curves.items():
-        kind = "train" if split.startswith("train") else "val"
+        kind = "train" if split == "train" else "val"
         xs, ys = to_x(curve[:, 0]), to_y(curve[:, 1])
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
         parts.append(f'<polyline class="{kind}" points="{points}"/>')

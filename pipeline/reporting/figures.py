@@ -15,7 +15,7 @@ import pandas as pd
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.face.expressions import EXPRESSION_INDEX
-from flowvqtalker.metrics.blinks import BlinkStatistics
+from flowvqtalker.metrics.blinks import OFF_CLOSURE, ON_CLOSURE, BlinkStatistics
 from pipeline.io import read_npz, write_bytes
 from pipeline.reporting.results import Results, Training
 
@@ -47,12 +47,14 @@ _STYLE = {
 _MAX_CLIPS = 4
 
 
-def make_figures(results: Results, curve_points: int) -> dict[str, Figure]:
+def make_figures(results: Results, curve_points: int, *, blink_on: float = ON_CLOSURE, blink_off: float = OFF_CLOSURE) -> dict[str, Figure]:
     """Figures by file stem, in the order of the page.
 
     Args:
         results: what `read_results` gives.
         curve_points: most points drawn of one learning curve.
+        blink_on: eye closure at which a blink starts [1].
+        blink_off: eye closure at which it ends [1].
     """
     import matplotlib as mpl
 
@@ -63,7 +65,7 @@ def make_figures(results: Results, curve_points: int) -> dict[str, Figure]:
             found[f"training_{training.name.replace('/', '_')}"] = _training_figure(training, curve_points)
         found["pose_curves"] = _pose_figure(results)
         found["eye_opening"] = _eye_figure(results)
-        found["blink_intervals"] = _blink_figure(results)
+        found["blink_intervals"] = _blink_figure(results, blink_on, blink_off)
         found["emotion_confusion"] = _confusion_figure(results)
         for training in results.trainings:
             if training.latents is not None:
@@ -89,16 +91,20 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
 
 
 def series_of(history: pd.DataFrame, curve_points: int) -> dict[str, dict[str, np.ndarray]]:
-    """Learning curves by value name and split: name -> split -> (n, 2) array of step and value, finite values only."""
+    """Learning curves by value name and split: name -> split -> (n, 2) array of step and value, finite values only.
+
+    A split such as `perceptual_train` (a second network trained by the same stage) becomes the split `train` of `perceptual: <name>`.
+    """
     if history.empty or not {"step", "split", "name", "value"} <= set(history.columns):
         return {}
     found: dict[str, dict[str, np.ndarray]] = {}
-    for (name, split), rows in history.groupby(["name", "split"], sort=True):
+    for (split, name), rows in history.groupby(["split", "name"], sort=True):
+        network, _, plain = str(split).rpartition("_")
         curve = rows.sort_values("step", kind="stable")[["step", "value"]].to_numpy(float)
         curve = curve[np.isfinite(curve).all(axis=1)]
         if len(curve):
-            found.setdefault(str(name), {})[str(split)] = downsample(curve, curve_points)
-    return found
+            found.setdefault(f"{network}: {name}" if network else str(name), {})[plain] = downsample(curve, curve_points)
+    return dict(sorted(found.items()))
 
 
 def downsample(curve: np.ndarray, n_points: int) -> np.ndarray:
@@ -129,7 +135,7 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
     figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.2 * rows), squeeze=False, layout="constrained")
     for axis, (name, splits) in zip(axes.flat, series.items(), strict=False):
         for split, curve in splits.items():
-            train = split.startswith("train")
+            train = split == "train"
             axis.plot(
                 curve[:, 0], curve[:, 1], color="#2563eb" if train else "#c2410c", lw=1.1, marker=None if train else ".", ms=4, label=split
             )
@@ -223,7 +229,7 @@ def _windows(curves: list[np.ndarray], length: int) -> list[np.ndarray]:
     return [curve[start : start + length] for curve in curves for start in range(0, len(curve) - length + 1, length)]
 
 
-def _blink_figure(results: Results) -> Figure | None:
+def _blink_figure(results: Results, blink_on: float, blink_off: float) -> Figure | None:
     """Real clips are a few seconds long and cut off long pauses, so generated rollouts are cut into windows of the same length."""
     import matplotlib.pyplot as plt
 
@@ -240,13 +246,13 @@ def _blink_figure(results: Results) -> Figure | None:
     length = int(np.median([len(curve) for curve in curves["real"]]))
     for method in ("flowvqtalker_free", "flowvqtalker_paired", "regression"):
         beta = read_npz(results.long[method]).get("beta") if method in results.long else None
-        if beta is not None and beta.ndim >= 2:
-            curves[method] = list(closure(beta.reshape(-1, *beta.shape[-2:])))
+        if beta is not None and beta.size:
+            curves[method] = list(closure(beta.reshape(-1, *beta.shape[-2:]).astype(np.float32)))
     if len(curves) < 2:
         return None
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
     for name, closures in curves.items():
-        blinks = BlinkStatistics(FPS_HZ)
+        blinks = BlinkStatistics(FPS_HZ, blink_on, blink_off)
         for window in _windows(closures, length):
             blinks.update(window)
         gaps, shut = np.array(blinks.intervals_s), np.array(blinks.durations_s)
@@ -265,16 +271,15 @@ def _blink_figure(results: Results) -> Figure | None:
     return figure
 
 
-#: Names of the predicted-emotion column that a per-clip table may use.
-_PREDICTED = ("emotion_predicted", "emotion_pred", "predicted_emotion")
+#: Column of a per-clip table with the judge's answer.
+_PREDICTED = "emotion_verdict"
 
 
 def _confusion(table: pd.DataFrame) -> np.ndarray | None:
-    predicted = next((name for name in _PREDICTED if name in table.columns), None)
-    if predicted is None or "emotion" not in table.columns:
+    if not {"emotion", _PREDICTED} <= set(table.columns):
         return None
     counts = np.zeros((len(EMOTIONS), len(EMOTIONS)))
-    for true, guess in zip(table["emotion"], table[predicted], strict=True):
+    for true, guess in zip(table["emotion"], table[_PREDICTED], strict=True):
         if true in EMOTIONS and guess in EMOTIONS:
             counts[EMOTIONS.index(true), EMOTIONS.index(guess)] += 1
     return counts if counts.any() else None

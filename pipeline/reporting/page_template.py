@@ -113,6 +113,7 @@ so <code>flowvqtalker_free</code> is to be judged by synchrony, emotion, blink a
 <h3>Rows</h3>
 <div class="scroll"><table class="text"><tbody>{% for method in methods %}<tr><td><code>{{ method.name }}</code></td><td>{{ method.meaning }}</td></tr>{% endfor %}</tbody></table></div>
 <h3>Columns</h3>
+<p class="note">Definitions, sources and pitfalls: <code>docs/metrics.md</code> in the repository.</p>
 <div class="scroll"><table class="text"><tbody>{% for column in columns %}<tr><td><code>{{ column.name }}</code></td><td>{{ column.meaning }}</td><td>{{ column.direction.value }}</td></tr>{% endfor %}</tbody></table></div>
 </section>
 

@@ -126,7 +126,7 @@ def make_run(root: Path) -> dict[str, Path]:
         {"name": "emotion_share_of_judge", "value": None, "ci": None, "n": 0, "target": ">= 0.7", "pass": None},
     ]
     write_json(root / "reports/evaluate/checks.json", checks)
-    table = pd.DataFrame({"clip": [row["clip"] for row in crops], "emotion": EMOTIONS, "emotion_predicted": (*EMOTIONS[:-1], "neutral")})
+    table = pd.DataFrame({"clip": [row["clip"] for row in crops], "emotion": EMOTIONS, "emotion_verdict": (*EMOTIONS[:-1], "neutral")})
     write_text(root / "reports/evaluate/flowvqtalker_paired.csv", table.to_csv(index=False))
     reads = {"evaluate": root / "reports/evaluate/metrics.json"} | {
         name: root / f"data/{name}/index.csv" for name in ("generate", "crop", "fit3dmm")
@@ -134,7 +134,7 @@ def make_run(root: Path) -> dict[str, Path]:
     for name in ("codebook", "flow/full"):
         folder = root / "models" / name
         history = ["step,split,name,value"] + [
-            f"{step},{split},loss,{1000 / (step + 1)}" for split in ("train", "val") for step in range(0, 500, 5)
+            f"{step},{split},loss,{1000 / (step + 1)}" for split in ("train", "val", "extra_val") for step in range(0, 500, 5)
         ]
         write_text(folder / "history.csv", "\n".join(history) + "\n")
         write_json(folder / "metrics.json", {"loss": 2.0, "seconds": 12.5})
@@ -249,7 +249,7 @@ def test_page_is_well_formed_self_contained_and_small(report: Path) -> None:
     assert "url(" not in page
     assert checker.count["video"] == len(EMOTIONS)
     assert len(page) < 30e6
-    for word in ("fail", "not measured", "81.5", "Codebook".lower(), "has no seeds &amp; &lt;no&gt;"):
+    for word in ("extra: loss", "fail", "not measured", "81.5", "Codebook".lower(), "has no seeds &amp; &lt;no&gt;"):
         assert word in page
     assert "/tmp/" not in page
 
