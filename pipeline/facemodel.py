@@ -1,4 +1,4 @@
-"""The face model that the parameters name, built by code or loaded from the user's file."""
+"""The face model that the parameters name, built by code or loaded from an asset file."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ from pathlib import Path
 
 from flowvqtalker.face import make_face_model
 from flowvqtalker.face.model import FaceModel
+from pipeline.assets import find_asset
 from pipeline.errors import PipelineError
 
-_SOURCES = {
-    "ict": "run `make assets`, or convert ICT-FaceKit (https://github.com/ICT-VGL/ICT-FaceKit) as docs/ say",
-    "bfm": "the Basel Face Model 2009 is licensed to each user: ask for it at https://faces.dmi.unibas.ch and name its file",
-}
+
+def face_model_file(name: str, asset: str) -> Path | None:
+    """File of a face model; None for clay, which needs none.
+
+    Args:
+        name: "clay", "ict" or "bfm".
+        asset: path of the file, or its name within the asset folders (e.g. "ict/ict_facekit_7k.npz").
+
+    Raises:
+        PipelineError: no file is named, or it is not there; the message names its source.
+    """
+    if name == "clay":
+        return None
+    if not asset and name == "bfm":
+        raise PipelineError(
+            "fit3dmm.model 'bfm' needs fit3dmm.asset", "the Basel Face Model 2009 is licensed to each user: see https://faces.dmi.unibas.ch"
+        )
+    asset = asset or "ict/ict_facekit_7k.npz"
+    return Path(asset) if Path(asset).is_file() else find_asset(asset)
 
 
 def load_face_model(name: str, asset: str) -> FaceModel:
-    """Face model by name.
-
-    Args:
-        name: "clay" (built by code), "ict" or "bfm".
-        asset: file of the model; unused for clay.
-
-    Raises:
-        PipelineError: the file is not named or not there; the message names its source.
-    """
-    if name == "clay":
+    """Face model by name; see ``face_model_file``."""
+    path = face_model_file(name, asset)
+    if path is None:
         return make_face_model("clay")
-    if not asset or not Path(asset).exists():
-        raise PipelineError(f"face model '{name}': {asset or 'no file named'}{' does not exist' if asset else ''}", _SOURCES[name])
-    if name == "ict":
-        from flowvqtalker.face.ict import load_ict
+    try:
+        if name == "ict":
+            from flowvqtalker.face.ict import load_ict
 
-        return load_ict(asset)
-    from flowvqtalker.face.bfm import load_bfm
+            return load_ict(path)
+        from flowvqtalker.face.bfm import load_bfm
 
-    return load_bfm(asset)
+        return load_bfm(path)
+    except (ValueError, KeyError) as error:
+        raise PipelineError(f"{path}: not a face model '{name}' ({error})", "name the right file in fit3dmm.asset") from error

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowvqtalker.face.camera import Camera, crop_camera
+from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.model import FaceModel
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.light import SkinPatches, estimate_light
 from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
-from flowvqtalker.fit.solver import FitConfig, fit_clip, fit_identity, outer_eye_distance_px, pick_frames, present_frames
+from flowvqtalker.fit.solver import FitConfig, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames
 from flowvqtalker.render.pytorch3d import make_rasterizer
 from pipeline.clipstage import ClipError, ClipStage, Item, main
 from pipeline.context import Context
-from pipeline.facemodel import load_face_model
+from pipeline.facemodel import face_model_file, load_face_model
 from pipeline.io import file_sha256, ok_rows, read_index, read_npz, write_npz
 from pipeline.media import read_video_at
 
@@ -50,45 +50,24 @@ def make_items(ctx: Context) -> list[Item]:
     """One item a crop; its result also depends on the identity's enrolment."""
     crops = ok_rows(read_index(ctx.reads["crop"], "crop"))
     known, items = _enrolments(crops), []
-    asset = file_sha256(ctx.cfg.asset) if ctx.cfg.asset else ""
+    path = face_model_file(ctx.cfg.model, ctx.cfg.asset)
+    asset = file_sha256(path) if path else ""
     for row in crops.to_dict("records"):
         enrolment = known.get(f"{row['source']}/{row['identity']}")
         items.append(Item(row["clip"], (row["sha256"], enrolment["sha256"] if enrolment else "", asset), row))
     return items
 
 
-def fit_config(cfg: Any) -> FitConfig:
-    """The library's settings from the section `fit3dmm`."""
-    return FitConfig(**{name: getattr(cfg, name) for name in FitConfig.__dataclass_fields__})
-
-
 def set_up(ctx: Context) -> Loaded:
     """Face model and where the crops lie."""
     model = load_face_model(ctx.cfg.model, ctx.cfg.asset)
     crops = ok_rows(read_index(ctx.reads["crop"], "crop"))
-    return Loaded(model, basis_of(model), SkinPatches.of(model), fit_config(ctx.cfg), ctx.reads["crop"].parent, _enrolments(crops))
+    return Loaded(model, basis_of(model), SkinPatches.of(model), ctx.cfg.fit_config(), ctx.reads["crop"].parent, _enrolments(crops))
 
 
 def expected_beta(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
     """(T, E) blendshape scores of the landmark back end where it gives them, else None."""
     return blendshapes_to_beta(arrays["blendshapes"], names) if "blendshapes" in arrays else None
-
-
-def identity_of(
-    landmarks: np.ndarray, prior: np.ndarray | None, basis: LandmarkBasis, camera: Camera, config: FitConfig, count: int, neutral: bool
-) -> np.ndarray:
-    """(A,) identity from at most ``count`` frames with a face.
-
-    Raises:
-        ClipError: no frame has a face.
-    """
-    where = np.flatnonzero(present_frames(landmarks))
-    if not len(where):
-        raise ClipError("no frame has landmarks", rejected=True)
-    where = where[pick_frames(len(where), count)]
-    mean = None if prior is None else torch.as_tensor(prior[where], dtype=torch.float64)
-    seen = torch.as_tensor(landmarks[where], dtype=torch.float64)
-    return fit_identity(basis, seen, camera, config, neutral=torch.full((len(where),), neutral), prior_mean=mean).numpy()
 
 
 def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict[str, Any]]:
@@ -98,12 +77,12 @@ def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict
     camera = crop_camera(int(row["size_px"]))
     landmarks, prior = arrays["landmarks_px"], expected_beta(arrays, basis.names)
     enrolment = loaded.enrolments.get(f"{row['source']}/{row['identity']}")
+    if not present_frames(landmarks).any():
+        raise ClipError("no frame has landmarks", rejected=True)
     if enrolment is not None:
         alpha = enrolled_identity(enrolment, loaded, ctx.cfg.identity_frames)
     else:
-        alpha = identity_of(landmarks, prior, basis, camera, config, ctx.cfg.identity_frames, False)
-    if not present_frames(landmarks).any():
-        raise ClipError("no frame has landmarks", rejected=True)
+        alpha = fit_identity_of_clip(basis, landmarks, camera, config, count=ctx.cfg.identity_frames, neutral=False, prior_mean=prior)
     stills = row["kind"] == "stills"
     fit = fit_clip(basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=not stills)
     light = np.zeros((len(landmarks), 27), dtype=np.float32)
@@ -140,7 +119,9 @@ def enrolled_identity(row: dict[str, Any], loaded: Loaded, count: int) -> np.nda
     if row["clip"] not in loaded.identities:
         arrays = read_npz(loaded.folder_in / row["landmarks"])
         prior, camera = expected_beta(arrays, loaded.basis.names), crop_camera(int(row["size_px"]))
-        loaded.identities[row["clip"]] = identity_of(arrays["landmarks_px"], prior, loaded.basis, camera, loaded.config, count, True)
+        loaded.identities[row["clip"]] = fit_identity_of_clip(
+            loaded.basis, arrays["landmarks_px"], camera, loaded.config, count=count, neutral=True, prior_mean=prior
+        )
     return loaded.identities[row["clip"]]
 
 

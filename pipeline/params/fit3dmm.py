@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.params.base import Field, Section
+
+if TYPE_CHECKING:
+    from flowvqtalker.fit.solver import FitConfig
 
 __all__ = ["Fit3dmmParams"]
 
@@ -24,7 +27,7 @@ class Fit3dmmParams(Section):
     """Energy of the landmark fit (src/flowvqtalker/fit/solver.py)."""
 
     model: Literal["clay", "ict", "bfm"] = Field(description="face model that is fitted")
-    asset: str = Field(description="file of the face model for ict and bfm; empty for clay")
+    asset: str = Field(description="file of the face model, or its name in the asset folders; empty for clay and for the default of ict")
     landmark_sd_pct: float = Field(gt=0, le=20, description="landmark noise [% of the outer-eye distance]")
     jaw_line_weight: float = Field(gt=0, le=1, description="weight of points 0-16, which slide along the face [1]")
     gap_weight: float = Field(ge=0, le=10, description="weight of lid and lip gaps relative to points [1]")
@@ -42,3 +45,9 @@ class Fit3dmmParams(Section):
     light: bool = Field(description="fit spherical-harmonic light to the skin's colours; zeros otherwise")
     photometric: PhotometricParams
     max_failed_share: float = Field(ge=0, le=1, description="largest share of clips that may fail or be rejected [1]")
+
+    def fit_config(self) -> FitConfig:
+        """The library's settings."""
+        from flowvqtalker.fit.solver import FitConfig  # here, so that reading parameters does not load torch
+
+        return FitConfig(**{name: getattr(self, name) for name in FitConfig.__dataclass_fields__})

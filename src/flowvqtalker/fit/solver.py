@@ -225,6 +225,36 @@ def fit_identity(
     return alpha
 
 
+def fit_identity_of_clip(
+    basis: LandmarkBasis, landmarks_px: np.ndarray, camera: Camera, config: FitConfig, *, count: int, neutral: bool,
+    prior_mean: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Identity from at most ``count`` frames of a clip, spread over those with a face.
+
+    Args:
+        basis: landmark basis.
+        landmarks_px: (T, 68, 2) px, NaN where there is no face.
+        camera: camera of the landmarks.
+        config: weights.
+        count: frames used.
+        neutral: whether the clip is known to be neutral.
+        prior_mean: (T, E) expected expressions or None.
+
+    Returns:
+        (A,) float64.
+
+    Raises:
+        NoLandmarksError: no frame has a face.
+    """
+    where = np.flatnonzero(present_frames(landmarks_px))
+    if not len(where):
+        raise NoLandmarksError("no frame has landmarks")
+    where = where[pick_frames(len(where), count)]
+    mean = None if prior_mean is None else torch.as_tensor(prior_mean[where], dtype=torch.float64)
+    seen = torch.as_tensor(landmarks_px[where], dtype=torch.float64)
+    return fit_identity(basis, seen, camera, config, neutral=torch.full((len(where),), neutral), prior_mean=mean).numpy()
+
+
 def fit_frames(
     basis: LandmarkBasis, alpha: Tensor, landmarks: Tensor, camera: Camera, config: FitConfig, *,
     prior_mean: Tensor | None = None, is_sequence: bool = True,

@@ -67,6 +67,12 @@ def test_names_equal_the_asset_table():
     assert {name: arkit_name(name) for name in EXPRESSIONS} == {name: table[name] for name in EXPRESSIONS}
 
 
+def test_order_is_that_of_the_landmark_back_end():
+    from flowvqtalker.landmarks.mediapipe import BLENDSHAPES
+
+    assert tuple(BLENDSHAPES) == MEDIAPIPE_BLENDSHAPES
+
+
 def test_scores_are_reordered():
     scores = np.zeros((2, 52), dtype=np.float32)
     scores[0, MEDIAPIPE_BLENDSHAPES.index("jawOpen")] = 0.7

@@ -113,3 +113,18 @@ def test_rotations_equal_pytorch3d():
     from flowvqtalker.face.pose import euler_to_matrix
 
     torch.testing.assert_close(euler_to_matrix(angles), transforms.euler_angles_to_matrix(angles.flip(-1), "ZYX"))
+
+
+def test_numba_rasteriser_answers_alike():
+    from flowvqtalker.render.raster import rasterize
+
+    screen, triangles, vertices, pose = scene()
+    ours = TorchRasterizer()(screen.float(), triangles, (96, 96))
+    world = transform(vertices.expand(2, -1, -1), pose).float().numpy()
+    for index in range(2):
+        theirs = rasterize(world[index], triangles.numpy().astype(np.int32), crop_camera(96), (96, 96))
+        same = ours.pix_to_face[index].numpy() == theirs.triangle
+        assert same.mean() > 0.998  # pixels whose centre lies on an edge may go to either side
+        same &= theirs.triangle >= 0
+        np.testing.assert_allclose(ours.zbuf[index].numpy()[same], theirs.depth[same], atol=1e-2)
+        np.testing.assert_allclose(ours.bary[index].numpy()[same], theirs.barycentric[same], atol=5e-3)

@@ -1,0 +1,228 @@
+"""`flowvqtalker animate`: one portrait, speech and an emotion in, a talking face out. The same functions as the step `generate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLES_PER_FRAME
+from flowvqtalker.face.camera import crop_camera
+from flowvqtalker.fit.basis import LandmarkBasis, basis_of
+from flowvqtalker.fit.blendshapes import blendshapes_to_beta
+from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
+from flowvqtalker.flow.sampling import MotionRequest
+from flowvqtalker.landmarks import boxes
+from flowvqtalker.landmarks.schema import Landmarker
+from pipeline.backends import make_landmarker
+from pipeline.errors import PipelineError
+from pipeline.facemodel import load_face_model
+from pipeline.media import read_frames, read_sound
+from pipeline.params import read_config, validate
+from pipeline.stages import reads_of, run_root
+from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows, write_synthetic
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A finished run with everything that turns a portrait into a talking face.
+
+    Attributes:
+        config: merged configuration of the run.
+    """
+
+    config: Mapping[str, Any]
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """Typed sections."""
+        return validate(self.config)
+
+    def folder(self, stage: str) -> Path:
+        """Folder of a stage's result."""
+        paths = {**reads_of(self.config, "generate"), **reads_of(self.config, "crop")}
+        path = run_root(self.config) / paths[stage]
+        if not path.exists():
+            raise PipelineError(f"no trained model: {path} does not exist", "train first: `make all`, or `dvc pull` for a published run")
+        return path.parent
+
+    @cached_property
+    def models(self) -> Models:
+        """Trained flows, generator and codebook."""
+        generate = self.params["generate"]
+        return Models(
+            flow=self.folder(f"flow_{generate.flow_variant}"), imagegen=self.folder(f"imagegen_{generate.imagegen_variant}"),
+            codebook=self.folder("codebook"),
+        )  # fmt: skip
+
+    @cached_property
+    def landmarker(self) -> Landmarker:
+        """Landmark back end of the run."""
+        return make_landmarker(self.params["landmarks"], self.folder("landmarker"))
+
+    @cached_property
+    def basis(self) -> LandmarkBasis:
+        """Landmark basis of the run's face model."""
+        fit = self.params["fit3dmm"]
+        return basis_of(load_face_model(fit.model, fit.asset))
+
+
+def read_portrait(path: Path) -> np.ndarray:
+    """Picture (H, W, 3) uint8 RGB of an image file, or the first frame of a video.
+
+    Raises:
+        PipelineError: the file is missing or not a picture.
+    """
+    if not path.exists():
+        raise PipelineError(f"{path}: no such file", "name a picture or a video with --source")
+    if path.suffix.lower() not in _PICTURES:
+        return read_frames(path, [0])[0]
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PipelineError(f"{path}: not a readable picture ({error})", "save it again as png or jpeg") from error
+
+
+def find_face(studio: Studio, portrait: np.ndarray, name: str) -> np.ndarray:
+    """Landmarks (68, 2) px of the only face of a picture.
+
+    Raises:
+        PipelineError: no face, or a second one at least half as large.
+    """
+    points = studio.landmarker.detect(portrait[None], video=False).landmarks_px[0]
+    if not np.isfinite(points).all():
+        raise PipelineError(f"{name}: no face found", "use a picture that shows one face from the front, at least 64 px wide")
+    # A back end reports its best face only: cover it and look again.
+    low, high = points.min(0), points.max(0)
+    size = high - low
+    covered = portrait.copy()
+    left, top = np.maximum((low - 0.4 * size).astype(int), 0)
+    right, bottom = np.maximum((high + 0.4 * size).astype(int), 1)
+    covered[top:bottom, left:right] = np.median(portrait, axis=(0, 1)).astype(np.uint8)
+    second = studio.landmarker.detect(covered[None], video=False).landmarks_px[0]
+    if np.isfinite(second).all() and np.ptp(second, axis=0).max() >= 0.5 * size.max():
+        u, v = (int(value) for value in second.mean(0))
+        raise PipelineError(f"{name}: several faces found (the second near column {u}, row {v})", "cut the picture down to one face")
+    return points
+
+
+def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait") -> Source:
+    """Crop and fit a portrait as the pipeline crops and fits a frame.
+
+    Args:
+        studio: the finished run.
+        portrait: (H, W, 3) uint8 RGB.
+        name: how messages call the picture.
+    """
+    crop, fit = studio.params["crop"], studio.params["fit3dmm"]
+    points = find_face(studio, portrait, name)
+    box = boxes.static_box(points[None], scale=crop.scale, shift_up_share=crop.shift_up_share)
+    picture = boxes.crop_frames(portrait[None], box, crop.size_px)[0]
+    camera, config = crop_camera(crop.size_px), fit.fit_config()
+    # The back end looks again at the crop: its blendshapes, where it has some, belong to what is fitted.
+    found = studio.landmarker.detect(picture[None], video=False)
+    landmarks = found.landmarks_px if found.present.all() else boxes.to_crop(points, box, crop.size_px)[None]
+    prior = None if found.blendshapes is None else blendshapes_to_beta(found.blendshapes, studio.basis.names)
+    alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=1, neutral=False, prior_mean=prior)
+    result = fit_clip(studio.basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=False)
+    return Source(picture, result.beta[0], result.pose[0])
+
+
+def animate(
+    studio: Studio, portrait: np.ndarray, sound: np.ndarray, *, emotion: str = "neutral", intensity: float = 1.0, seed: int = 0,
+    temperature: float | None = None, still_head: bool = False, name: str = "portrait",
+) -> np.ndarray:  # fmt: skip
+    """Make a portrait speak.
+
+    Args:
+        studio: the finished run.
+        portrait: (H, W, 3) uint8 RGB picture with one face.
+        sound: (S,) float32 mono at 16 kHz in [-1, 1], at least one frame (40 ms).
+        emotion: one of EMOTIONS.
+        intensity: [0, 1]; neutral ignores it.
+        seed: of everything that is drawn; the same seed gives the same video.
+        temperature: factor of the latent noise of the expression; None takes the run's.
+        still_head: keep the source's pose instead of sampling head motion.
+        name: how messages call the picture.
+
+    Returns:
+        (T, S, S, 3) uint8 RGB at 25 fps, T = ceil(S / 640).
+
+    Raises:
+        PipelineError: no face, several faces, no sound, or no trained model.
+        ValueError: unknown emotion, or intensity out of range.
+    """
+    if emotion not in EMOTIONS:
+        raise ValueError(f"emotion: expected one of {', '.join(EMOTIONS)}, got {emotion!r}")
+    if not 0 <= intensity <= 1:
+        raise ValueError(f"intensity: expected [0, 1], got {intensity}")
+    n_frames = -(-len(sound) // SAMPLES_PER_FRAME)
+    if n_frames == 0:
+        raise PipelineError("the sound is empty", "use at least 40 ms of speech")
+    cfg, models = studio.params["generate"], studio.models
+    source = prepare_source(studio, portrait, name)
+    strength = 0.0 if emotion == "neutral" else intensity
+    request = MotionRequest(
+        speech_windows(sound, n_frames),
+        torch.from_numpy(source.beta),
+        torch.from_numpy(source.pose),
+        EMOTIONS.index(emotion),
+        strength,
+        seed,
+    )
+    warmth = cfg.temperature if temperature is None else temperature
+    beta = sample_motion(models.expflow, [request], temperature=warmth, batch=1)[0]
+    pose = np.repeat(source.pose[None], n_frames, 0)
+    if not still_head:
+        pose = sample_motion(models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0]
+    return render_frames(models.vqig, source, beta, pose, batch=cfg.render_batch, precision=cfg.precision)
+
+
+def run(args: argparse.Namespace) -> None:
+    """The subcommand."""
+    studio = Studio(read_config("params.yaml", *args.config))
+    sound = read_sound(args.audio)
+    if sound is None:
+        raise PipelineError(f"{args.audio}: the file holds no sound", "name a sound file, or a video with sound, with --audio")
+    frames = animate(
+        studio, read_portrait(args.source), sound, emotion=args.emotion, intensity=args.intensity, seed=args.seed,
+        temperature=args.temperature, still_head=args.still_head, name=str(args.source),
+    )  # fmt: skip
+    by = f"flowvqtalker animate, emotion {args.emotion} at {args.intensity:g}, seed {args.seed}"
+    write_synthetic(args.out, frames, sound, crf=studio.params["generate"].crf, by=by)
+    print(f"{args.out}: {len(frames)} frames, {len(frames) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number in [0, 1], got {text}")
+    return value
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `animate` to the console script."""
+    parser = subparsers.add_parser("animate", help="a talking face from one portrait, speech and an emotion", description=__doc__)
+    parser.add_argument("--source", type=Path, required=True, help="picture with one face, or a video (its first frame)")
+    parser.add_argument("--audio", type=Path, required=True, help="speech: a sound file or a video with sound")
+    parser.add_argument("--out", type=Path, required=True, help="mp4 to write")
+    parser.add_argument("--emotion", choices=EMOTIONS, default="neutral")
+    parser.add_argument("--intensity", type=_share, default=1.0, help="strength of the emotion in [0, 1]; level 1, 2, 3 are 1/3, 2/3, 1")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives another motion for the same speech")
+    parser.add_argument("--temperature", type=float, help="factor of the motion's randomness; the run's own when not given")
+    parser.add_argument("--still-head", action="store_true", help="keep the portrait's pose")
+    parser.add_argument(
+        "--config", type=Path, nargs="*", default=[], help="overlays of the run whose models are used, e.g. configs/clips.yaml"
+    )
+    parser.set_defaults(run=run)
