@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from pipeline.clipstage import ClipError, ClipStage, Item, main
 from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import read_index, read_npz, write_npz
+from pipeline.params.corpus import CorpusParams
+from pipeline.params.landmarks import LandmarksParams
 
 LABELS = ("kind", "identity", "emotion", "level", "sentence", "take", "split", "uses", "role")
 #: Decoded videos up to this size are kept in memory between finding the face and cutting it out; longer ones are decoded twice.
@@ -30,11 +32,16 @@ KEEP_BYTES = 200_000_000
 BLUR_FRAMES = 12
 
 
+def params_of(ctx: Context) -> tuple[LandmarksParams, CorpusParams]:
+    """The two shared sections that this step depends on."""
+    return cast(LandmarksParams, ctx.params["landmarks"]), cast(CorpusParams, ctx.params["corpus"])
+
+
 def make_items(ctx: Context) -> list[Item]:
     """One item per usable clip of the corpus."""
     table = read_index(ctx.reads["corpus"], "corpus")
-    landmarks = ctx.params["landmarks"]
-    folders = [source.name for source in ctx.params["corpus"].sources if source.adapter != "synthetic"]
+    landmarks, corpus = params_of(ctx)
+    folders = [source.name for source in corpus.sources if source.adapter != "synthetic"]
     if landmarks.backend == "trained" and folders:
         raise PipelineError(
             f"landmarks.backend 'trained' knows the embedded corpus only, and source '{folders[0]}' is a folder of videos",
@@ -46,18 +53,18 @@ def make_items(ctx: Context) -> list[Item]:
 
 def load_models(ctx: Context) -> Landmarker:
     """The landmark back end."""
-    return make_landmarker(ctx.params["landmarks"], ctx.model_folder("landmarker"))
+    return make_landmarker(params_of(ctx)[0], ctx.model_folder("landmarker"))
 
 
 def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> list[dict[str, Any]]:
     """Rows and files of one clip."""
-    row = item.row
+    row, corpus = item.row, params_of(ctx)[1]
     labels = {name: row[name] for name in LABELS} | {"source_clip": item.clip, "source_sha256": row["sha256"], "size_px": ctx.cfg.size_px}
     root = ctx.reads["corpus"].parent
     if row["kind"] == "stills":
         return [labels | crop_stills(item.clip, read_npz(root / row["truth"]), loaded, ctx.cfg, folder)]
-    path = resolve_source(ctx.params["corpus"], row["file"], root)
-    sidecar = resolve_source(ctx.params["corpus"], row["sidecar"], root) if row["sidecar"] else None
+    path = resolve_source(corpus, row["file"], root)
+    sidecar = resolve_source(corpus, row["sidecar"], root) if row["sidecar"] else None
     pieces, count = open_pieces(path)
     found = loaded.detect_pieces(pieces())
     tracks, refused = usable_tracks(found, count, ctx.cfg)
@@ -129,7 +136,7 @@ def crop_track(
             done += len(piece)
 
     media.write_video(folder / f"{clip}.mp4", crops(), crf=cfg.crf, metadata={"comment": comment})
-    smooth = boxes.smooth_landmarks(points, ctx.params["landmarks"].smooth_sd_frames)
+    smooth = boxes.smooth_landmarks(points, params_of(ctx)[0].smooth_sd_frames)
     in_crop = boxes.to_crop(smooth, box, cfg.size_px).astype(np.float32)
     arrays = {"landmarks_px": in_crop, "box": np.array(box, np.int64), "present": found.present[part]}
     if found.blendshapes is not None:

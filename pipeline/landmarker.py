@@ -99,7 +99,7 @@ def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Clips of a split that have truth and may serve the landmarker."""
     serves = [row.status == "ok" and row.truth != "" and "landmarker" in re.findall(r"[a-z]+", row.uses) for row in table.itertuples()]
-    return table[np.array(serves, bool) & (table["split"] == split)]
+    return table.loc[np.array(serves, bool) & (table["split"] == split)]
 
 
 def gather(ctx: Context, table: pd.DataFrame, split: str) -> samples.Samples:
@@ -148,7 +148,7 @@ def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame
         found.append(finder.detect(frames, video=row.kind == "video").landmarks_px)
         truth.append(points)
     points, right = np.concatenate(found), np.concatenate(truth)
-    seen = np.isfinite(points).all(axis=(1, 2))
+    seen = schema.has_face(points)
     size = (ctx.cfg.finder.size_px * 2, ctx.cfg.finder.size_px * 2)
     empty = np.stack([make_background(numpy_generator(ctx.seed, "landmarker", "faceless", "measure", index), size) for index in range(64)])
     values = {
@@ -172,13 +172,14 @@ def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame
 
 def run(ctx: Context, folder: TrainingFolder) -> None:
     """Train the landmark networks on the corpus' truth."""
-    if ctx.params["landmarks"].backend != "trained":
-        folder.publish({"model.pt": {"skipped": True, "backend": ctx.params["landmarks"].backend}, "metrics.json": {"skipped": 1}})
+    landmarks: Any = ctx.params["landmarks"]
+    if landmarks.backend != "trained":
+        folder.publish({"model.pt": {"skipped": True, "backend": landmarks.backend}, "metrics.json": {"skipped": 1}})
         return
     table = read_index(ctx.reads["corpus"], "corpus")
     torch.manual_seed(ctx.seed)
-    finder = network.FaceFinder(ctx.cfg.finder.size_px, ctx.cfg.finder.channels).to(memory_format=torch.channels_last)
-    points = network.PointNet(ctx.cfg.points.size_px, ctx.cfg.points.channels).to(memory_format=torch.channels_last)
+    finder = network.channels_last(network.FaceFinder(ctx.cfg.finder.size_px, ctx.cfg.finder.channels))
+    points = network.channels_last(network.PointNet(ctx.cfg.points.size_px, ctx.cfg.points.channels))
     data, held_out = gather(ctx, table, "train"), gather(ctx, table, "val")
     ctx.log.info("%d faces to learn from, %d to watch", len(data), len(held_out))
     weights = {
@@ -187,7 +188,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     }
     finder.load_state_dict(weights["finder"])
     points.load_state_dict(weights["points"])
-    landmarker = network.TrainedLandmarker(finder, points, min_score=ctx.params["landmarks"].min_score)
+    landmarker = network.TrainedLandmarker(finder, points, min_score=landmarks.min_score)
     metrics = measure(landmarker, ctx, table)
     ctx.log.info("held-out identities: %s", {name: round(value, 3) for name, value in metrics.items()})
     folder.publish({"model.pt": network.pack(weights["finder"], weights["points"], like=landmarker), "metrics.json": metrics})

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from flowvqtalker.landmarks.schema import has_face
+
 Box = tuple[int, int, int, int]
 
 
@@ -51,7 +53,7 @@ def split_tracks(landmarks_px: np.ndarray, *, max_gap_frames: int, max_jump_shar
     Returns:
         Tracks that begin and end with a seen face, in order.
     """
-    seen = np.flatnonzero(np.isfinite(landmarks_px).all(axis=(1, 2)))
+    seen = np.flatnonzero(has_face(landmarks_px))
     if len(seen) == 0:
         return []
     centre, size = extent_of(landmarks_px[seen])
@@ -82,7 +84,7 @@ def static_box(landmarks_px: np.ndarray, *, scale: float, shift_up_share: float 
     Raises:
         ValueError: no frame has a face.
     """
-    seen = landmarks_px[np.isfinite(landmarks_px).all(axis=(1, 2))]
+    seen = landmarks_px[has_face(landmarks_px)]
     if len(seen) == 0:
         raise ValueError("landmarks_px: no frame has a face")
     centres, sizes = extent_of(seen)
@@ -161,7 +163,7 @@ def smooth_landmarks(landmarks_px: np.ndarray, sd_frames: float) -> np.ndarray:
         return landmarks_px
     reach = max(1, int(np.ceil(3 * sd_frames)))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sd_frames) ** 2)
-    present = np.isfinite(landmarks_px).all(axis=(1, 2))
+    present = has_face(landmarks_px)
     filled = np.where(present[:, None, None], landmarks_px, 0.0).astype(np.float64)
     count = len(filled)
     total, weight = np.zeros_like(filled), np.zeros(count)

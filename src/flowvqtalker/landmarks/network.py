@@ -9,7 +9,7 @@ Coordinates inside the networks run from -1 to 1 between the edges of the input.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,10 +19,17 @@ from torch.nn import functional
 from flowvqtalker.landmarks import boxes, schema
 from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections
 
+_Net = TypeVar("_Net", bound=nn.Module)
+
 #: Side over face size of the crop that PointNet sees.
 POINT_CROP_SCALE = 1.45
 #: Frames of one forward pass; keeps the activations in the processor's cache.
 BATCH_FRAMES = 16
+
+
+def channels_last(net: _Net) -> _Net:
+    """The network with its weights laid out for fast convolutions on CPUs."""
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -234,8 +241,8 @@ class TrainedLandmarker:
     """
 
     def __init__(self, finder: FaceFinder, points: PointNet, *, min_score: float = 0.5) -> None:
-        self.finder = finder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.points = points.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.finder = channels_last(finder.eval())
+        self.points = channels_last(points.eval())
         self.min_score = min_score
 
     @classmethod

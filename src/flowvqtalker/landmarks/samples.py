@@ -57,12 +57,12 @@ def make_samples(pictures: list[tuple[np.ndarray, np.ndarray]], faceless: list[n
     for frames, truth in pictures:
         box = whole_box(*frames.shape[1:3])
         side = box[2] - box[0]
-        seen = np.flatnonzero(np.isfinite(truth).all(axis=(1, 2)))
+        seen = np.flatnonzero(schema.has_face(truth))
         centres, sizes = boxes.extent_of(truth[seen])
         small.append(boxes.crop_frames(frames[seen], box, SMALL_PX))
         faces.append(np.concatenate([to_unit(centres - np.array(box[:2]), side), sizes[:, None] / side], axis=1))
         for index, centre, size in zip(seen, centres, sizes, strict=True):
-            around = crop_box(*centre, size * PATCH_MARGIN)
+            around = crop_box(centre[0], centre[1], size * PATCH_MARGIN)
             patches.append(boxes.crop_frames(frames[index : index + 1], around, PATCH_PX))
             points.append(to_unit(boxes.to_crop(truth[index].astype(np.float64), around, PATCH_PX), PATCH_PX))
     if not patches:

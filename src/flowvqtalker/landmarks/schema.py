@@ -51,6 +51,11 @@ LEFT_LID_PAIRS = ((43, 47), (44, 46))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
 
 
+def has_face(landmarks_px: np.ndarray) -> np.ndarray:
+    """(T,) bool: frames whose landmarks (T, 68, 2) are all finite."""
+    return np.asarray(np.isfinite(landmarks_px).all(axis=(1, 2)))
+
+
 @dataclass(frozen=True)
 class Detections:
     """Landmarks of a run of T frames.
@@ -70,7 +75,7 @@ class Detections:
     @property
     def present(self) -> np.ndarray:
         """(T,) bool: frames with a face."""
-        return np.isfinite(self.landmarks_px).all(axis=(1, 2))
+        return has_face(self.landmarks_px)
 
 
 def join_detections(parts: list[Detections]) -> Detections:
