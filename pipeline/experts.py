@@ -106,7 +106,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     val_clips, val_pictures, _ = read_split(ctx, table, mels, "val", names)
     test_clips, test_pictures, _ = read_split(ctx, table, mels, "test", names)
     ctx.log.info("judges see %d training, %d validation and %d test items", len(train_clips), len(val_clips), len(test_clips))
-    domain = judge.domain_of(ctx.params["corpus"])
+    domain = judge.domain_of(ctx.params["corpus"].sources)  # type: ignore[attr-defined]
     files: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     skipped: dict[str, str] = {}

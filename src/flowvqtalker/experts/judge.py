@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -17,22 +18,16 @@ class DomainError(RuntimeError):
     """A judge was asked about pictures of a domain that it was not trained on."""
 
 
-def domain_name(adapters: list[str], face_model: str) -> str:
-    """Name of a domain: what pictures look like. Embedded corpora differ by face model, folders of videos are one domain together.
+def domain_of(sources: Iterable[Any]) -> str:
+    """Name of a domain: what the pictures of a corpus look like.
 
     Args:
-        adapters: Corpus adapters in use.
-        face_model: Face model that rendered embedded corpora.
+        sources: Corpus sources with ``adapter`` and ``name``. Embedded corpora are rendered with the clay head; every folder of videos is a domain of its own.
 
     Returns:
-        e.g. ``synthetic:clay`` or ``folder``, joined by "+" in alphabetical order.
+        e.g. ``clay`` or ``folder:mead``, joined by "+" in alphabetical order.
     """
-    return "+".join(sorted({f"{name}:{face_model}" if name == "synthetic" else name for name in adapters}))
-
-
-def domain_of(corpus: Any) -> str:
-    """Domain of a corpus' parameters: its sources' adapters and, when it has one, its face model."""
-    return domain_name([source.adapter for source in corpus.sources], getattr(corpus, "face_model", "clay"))
+    return "+".join(sorted({"clay" if source.adapter == "synthetic" else f"{source.adapter}:{source.name}" for source in sources}))
 
 
 def pack(kind: str, network: nn.Module, sizes: dict[str, Any], domain: str) -> dict[str, Any]:
@@ -42,7 +37,7 @@ def pack(kind: str, network: nn.Module, sizes: dict[str, Any], domain: str) -> d
         kind: ``syncnet``, ``emotion`` or ``features``.
         network: Trained network.
         sizes: Keyword arguments that made it.
-        domain: See :func:`domain_name`.
+        domain: See :func:`domain_of`.
     """
     return {
         "kind": kind,

@@ -1,6 +1,7 @@
 """Judges: cuts follow the rigid face, networks learn what they are for from toy clips, files keep their domain."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -184,15 +185,16 @@ def test_damage_names_what_it_did():
 
 def test_judge_files_keep_their_domain():
     network = SyncNet(32, 8, 16).eval()
-    content = judge.pack("syncnet", network, {"size_px": 32, "width": 8, "dim": 16}, "synthetic:clay")
-    loaded = judge.load(content, "syncnet", "synthetic:clay")
+    content = judge.pack("syncnet", network, {"size_px": 32, "width": 8, "dim": 16}, "clay")
+    loaded = judge.load(content, "syncnet", "clay")
     mouths = torch.zeros(1, 3, 3, 32, 32)
     torch.testing.assert_close(loaded.embed_video(mouths), network.embed_video(mouths))
     with pytest.raises(judge.DomainError, match="says nothing about 'folder'"):
         judge.load(content, "syncnet", "folder")
     with pytest.raises(ValueError, match="expected a judge of kind 'emotion'"):
-        judge.load(content, "emotion", "synthetic:clay")
-    assert judge.domain_name(["synthetic", "folder", "folder"], "ict") == "folder+synthetic:ict"
+        judge.load(content, "emotion", "clay")
+    sources = [SimpleNamespace(adapter="synthetic", name="own"), SimpleNamespace(adapter="folder", name="mead")]
+    assert judge.domain_of(sources) == "clay+folder:mead"
 
 
 def test_sizes_are_checked():
@@ -206,7 +208,6 @@ def test_sizes_are_checked():
 
 
 def test_pyfeat_without_weights_says_so_quickly_and_leaves_threads_alone():
-    import time
 
     pytest.importorskip("feat")
     threads, missing = torch.get_num_threads(), None

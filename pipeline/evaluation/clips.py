@@ -1,0 +1,246 @@
+"""Scores of single clips. What is learnt about one video is kept in the cache by the hash of its bytes, so no method pays twice for the same real clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from flowvqtalker.audio.mel import mel_windows
+from flowvqtalker.checks import ShapeError
+from flowvqtalker.constants import EMOTIONS, FPS_HZ
+from flowvqtalker.experts import judge
+from flowvqtalker.experts.crops import FACE, MOUTH, cut
+from flowvqtalker.experts.tasks import emotion_logits, picture_features
+from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
+from flowvqtalker.landmarks.boxes import smooth_landmarks
+from flowvqtalker.landmarks.schema import Landmarker
+from flowvqtalker.metrics.blinks import blink_events
+from flowvqtalker.metrics.diversity import audio_beats, beat_alignment, motion_beats, pose_over_time_deg
+from flowvqtalker.metrics.landmarks import lip_correlation, lmd_centred_px, lmd_raw_px
+from flowvqtalker.metrics.pixels import face_mask, psnr_db, ssim
+from flowvqtalker.metrics.sharpness import cpbd, flicker, luminance, mouth_sharpness
+from flowvqtalker.metrics.sync import sync_score, window_offsets
+from pipeline.backends import backend_checksums, make_landmarker
+from pipeline.context import Context
+from pipeline.io import file_sha256, ok_rows, read_index, read_json, read_npz, read_torch, text_sha256, write_npz
+from pipeline.media import read_video
+from pipeline.params.landmarks import LandmarksParams
+
+_KINDS = ("syncnet", "emotion", "features")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The trained judges of this run.
+
+    Attributes:
+        networks: by kind; a kind that is absent has a reason.
+        reasons: why a kind is absent.
+        hashes: SHA-256 of each judge's file.
+        domain: domain of the corpus.
+        metrics: the judges' own scores on real test clips.
+    """
+
+    networks: dict[str, Any]
+    reasons: dict[str, str]
+    hashes: dict[str, str]
+    domain: str
+    metrics: dict[str, float]
+
+
+def load_judges(ctx: Context) -> Judges:
+    """Judges of ``models/experts``; one that was trained on another domain is refused with its reason."""
+    folder = ctx.model_folder("experts")
+    domain = judge.domain_of(ctx.params["corpus"].sources)  # type: ignore[attr-defined]
+    skipped = read_json(folder / "skipped.json") if (folder / "skipped.json").exists() else {}
+    networks, reasons, hashes = {}, {}, {}
+    for kind in _KINDS:
+        path = folder / f"{kind}.pt"
+        if not path.exists():
+            reasons[kind] = f"no {kind} judge: {skipped.get(kind, 'it was not trained')}"
+            continue
+        try:
+            networks[kind] = judge.load(read_torch(path), kind, domain)
+            hashes[kind] = file_sha256(path)
+        except judge.DomainError as error:
+            reasons[kind] = str(error)
+    return Judges(networks, reasons, hashes, domain, read_json(folder / "metrics.json"))
+
+
+def blink_closure(beta: np.ndarray) -> np.ndarray | None:
+    """(..., E) expression -> (...) closure of the eyes, mean of both lids; None for a face model without named lids."""
+    if beta.shape[-1] != len(EXPRESSIONS):
+        return None
+    return 0.5 * (beta[..., EXPRESSION_INDEX["eyeBlink_L"]] + beta[..., EXPRESSION_INDEX["eyeBlink_R"]])
+
+
+class Scorer:
+    """Scores generated clips against the real ones of the same id.
+
+    Args:
+        ctx: Context of the stage.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx, self.cfg = ctx, ctx.cfg
+        self.judges = load_judges(ctx)
+        self._finder: Landmarker | None = None
+        self.landmarks: LandmarksParams = ctx.params["landmarks"]  # type: ignore[assignment]
+        self.finder_key = text_sha256(*backend_checksums(self.landmarks, ctx.model_folder("landmarker")), str(self.landmarks))
+        self.crops: dict[str, dict[str, Any]] = {
+            row["clip"]: row for row in ok_rows(read_index(ctx.reads["crop"], "crop")).to_dict("records")
+        }
+        self.sounds: dict[str, str] = {
+            row["clip"]: row["file"] for row in ok_rows(read_index(ctx.reads["audio"], "audio")).to_dict("records")
+        }
+
+    def _kept(self, name: str, key: tuple[str, ...], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Arrays from the cache, or made and kept there. The key holds everything that they depend on, this file's code included by its stamp."""
+        path = self.ctx.cache / "evaluate" / f"{name}-{text_sha256(self.ctx.stamp['code'], *key)[:32]}.npz"
+        if path.exists():
+            return read_npz(path)
+        arrays = make()
+        write_npz(path, arrays)
+        return arrays
+
+    def video_path(self, row: Mapping[str, Any]) -> Path:
+        """A generated video."""
+        return self.ctx.reads["generate"].parent / row["video"]
+
+    def real_path(self, clip: str) -> Path:
+        """The real crop of a clip."""
+        return self.ctx.reads["crop"].parent / self.crops[clip]["video"]
+
+    def analyse(self, path: Path) -> dict[str, np.ndarray]:
+        """All that a video says by itself: landmarks_px, features, emotion logits, lip embeddings (sync), cpbd, mouth_sharpness, flicker."""
+        key = (file_sha256(path), self.finder_key, *sorted(self.judges.hashes.values()), str(self.cfg.cpbd_every_frames))
+        return self._kept("video", key, lambda: self._analyse(path))
+
+    def _analyse(self, path: Path) -> dict[str, np.ndarray]:
+        import torch
+
+        frames = read_video(path)[0]
+        if self._finder is None:
+            self._finder = make_landmarker(self.landmarks, self.ctx.model_folder("landmarker"))
+        landmarks = smooth_landmarks(self._finder.detect(frames).landmarks_px, self.landmarks.smooth_sd_frames)
+        networks = self.judges.networks
+        grey = luminance(frames[:: self.cfg.cpbd_every_frames])
+        result = {
+            "landmarks_px": landmarks.astype(np.float32),
+            "cpbd": np.array([cpbd(np.rint(one)) for one in grey]) if min(frames.shape[1:3]) >= 64 else np.zeros(0),
+            "mouth_sharpness": mouth_sharpness(frames, landmarks),
+            "flicker": flicker(frames) if len(frames) > 2 else np.zeros(0),
+        }
+        if "features" in networks:
+            result["features"] = picture_features(networks["features"], frames)
+        if np.isnan(landmarks).any(axis=(1, 2)).all():
+            return result
+        if "emotion" in networks:
+            result["emotion"] = emotion_logits(networks["emotion"], cut(frames, landmarks, FACE, networks["emotion"].size_px))
+        if "syncnet" in networks:
+            mouths = torch.from_numpy(cut(frames, landmarks, MOUTH, networks["syncnet"].size_px))
+            with torch.inference_mode():
+                result["sync"] = networks["syncnet"].embed_video(mouths[None])[0].numpy()
+        return result
+
+    def compare(self, generated: Path, real: Path) -> dict[str, np.ndarray]:
+        """Frame by frame against the real clip: psnr_db, psnr_face_db, ssim, each (T,), T the shorter length."""
+        key = (file_sha256(generated), file_sha256(real), self.finder_key)
+        return self._kept("pair", key, lambda: self._compare(generated, real))
+
+    def _compare(self, generated: Path, real: Path) -> dict[str, np.ndarray]:
+        left, right = read_video(generated)[0], read_video(real)[0]
+        if left.shape[1:] != right.shape[1:]:
+            raise ShapeError(
+                f"{generated.name}: frames of {left.shape[2]} x {left.shape[1]} px, the real clip has {right.shape[2]} x {right.shape[1]}"
+            )
+        count = min(len(left), len(right))
+        left, right = left[:count], right[:count]
+        mask = face_mask(self.analyse(real)["landmarks_px"][:count], *right.shape[1:3])
+        return {"psnr_db": psnr_db(left, right), "psnr_face_db": psnr_db(left, right, mask), "ssim": ssim(left, right)}
+
+    def sound_of(self, clip: str) -> np.ndarray | None:
+        """Log-mel (steps, 80) of a clip's own sound, or None."""
+        return read_npz(self.ctx.reads["audio"].parent / self.sounds[clip])["mel"] if clip in self.sounds else None
+
+    def score(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """One row of the per-clip table. ``row`` is of the table of generated clips; NaN where a number has no meaning."""
+        import torch
+
+        clip, crop = str(row["clip"]), self.crops[str(row["clip"])]
+        generated, real = self.analyse(self.video_path(row)), self.analyse(self.real_path(clip))
+        pair = self.compare(self.video_path(row), self.real_path(clip))
+        count, size = len(pair["psnr_db"]), int(crop["size_px"])
+        points, truth = generated["landmarks_px"][:count], real["landmarks_px"][:count]
+        result: dict[str, Any] = {name: _mean(pair[name]) for name in ("psnr_db", "psnr_face_db", "ssim")}
+        for short, region in (("m", "mouth"), ("f", "face")):
+            result[f"{short}_lmd_centred_px"] = _mean(lmd_centred_px(points, truth, region, size))
+            result[f"{short}_lmd_raw_px"] = _mean(lmd_raw_px(points, truth, region, size))
+        result["lip_correlation"] = lip_correlation(points, truth)
+        result["faces_found_pct"] = 100.0 * float((~np.isnan(generated["landmarks_px"]).any(axis=(1, 2))).mean())
+        for name in ("cpbd", "mouth_sharpness", "flicker"):
+            result[name] = _mean(generated[name])
+        mel = self.sound_of(clip)
+        if mel is not None and "sync" in generated:
+            with torch.inference_mode():
+                windows = torch.from_numpy(mel_windows(mel, len(generated["sync"])))
+                sound = self.judges.networks["syncnet"].embed_audio(windows[None])[0].numpy()
+            score = sync_score(generated["sync"], sound)
+            offsets = window_offsets(generated["sync"], sound)
+            result |= {"lse_d": score.lse_d, "lse_c": score.lse_c, "av_offset_frames": score.offset_frames}
+            result |= {"av_windows": len(offsets), "av_windows_within_1": int((np.abs(offsets) <= 1).sum())}
+        if "emotion" in generated and crop["emotion"]:
+            verdict = int(generated["emotion"].argmax())
+            result |= {"emotion_verdict": EMOTIONS[verdict], "emotion_right": float(EMOTIONS[verdict] == crop["emotion"])}
+        if row["coefficients"]:
+            motion = read_npz(self.ctx.reads["generate"].parent / str(row["coefficients"]))
+            result["pose_over_time_deg"] = float(pose_over_time_deg(motion["pose"]))
+            if mel is not None:
+                loudness = mel_windows(mel, len(motion["pose"]))[:, 7:10].mean(axis=(1, 2))
+                result["beat_alignment"] = beat_alignment(motion_beats(motion["pose"]), audio_beats(loudness))
+            closure = blink_closure(motion["beta"])
+            if closure is not None:
+                events = blink_events(closure, self.cfg.blink_on, self.cfg.blink_off)
+                result |= {"blinks": len(events), "blink_frames": int((events[:, 1] - events[:, 0]).sum())}
+            result["seconds"] = len(motion["pose"]) / FPS_HZ
+        return {**self.labels(row), "n_compared": count, **result}
+
+    def labels(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """What a row of the per-clip table says about its clip, whether it could be scored or not."""
+        crop = self.crops.get(str(row["clip"]), {})
+        kept = {name: crop.get(name, "") for name in ("identity", "emotion", "level", "sentence")}
+        return {
+            "clip": row["clip"],
+            "method": row["method"],
+            "status": row["status"],
+            "reason": row["reason"],
+            **kept,
+            "sha256": row.get("sha256", ""),
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def score_method(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
+    """Per-clip table of one method; a clip that cannot be scored keeps its row with the reason."""
+    scored = []
+    for row in rows.sort_values("clip").to_dict("records"):
+        if row["status"] != "ok":
+            scored.append(scorer.labels(row))
+            continue
+        if row["clip"] not in scorer.crops:
+            scored.append({**scorer.labels(row), "status": "failed", "reason": "the real clip is not in data/crop any more"})
+            continue
+        try:
+            scored.append(scorer.score(row))
+        except (ShapeError, ValueError) as error:
+            scored.append({**scorer.labels(row), "status": "failed", "reason": f"cannot be scored: {error}"})
+    return pd.DataFrame(scored)
