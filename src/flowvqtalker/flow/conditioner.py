@@ -7,13 +7,14 @@ weights here and is scored by the mixture over emotions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from flowvqtalker.audio.mel import N_MELS, SILENCE, WINDOW_STEPS
+from flowvqtalker.audio.mel import N_MELS, WINDOW_STEPS
 from flowvqtalker.checks import check_shape
 
 
@@ -27,10 +28,22 @@ def emotion_weights(labels: Tensor, intensity: Tensor, n_labels: int) -> Tensor:
     return torch.where(known, (1 - i) * neutral + i * chosen, torch.zeros_like(chosen))
 
 
+#: Cepstral coefficients that an encoder hears of a mel step: the envelope without the fine structure of the voice.
+N_CEPSTRA = 26
+
+
+def cosine_basis(bins: int, count: int) -> Tensor:
+    """Orthonormal DCT-II basis (bins, count): log-mel @ basis gives cepstra."""
+    place = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins
+    basis = torch.cos(math.pi * place.unsqueeze(1) * torch.arange(count)) * math.sqrt(2 / bins)
+    basis[:, 0] /= math.sqrt(2)
+    return basis.to(torch.get_default_dtype())
+
+
 class AudioEncoder(nn.Module):
     """Mel windows to one feature per frame with some frames of context on both sides.
 
-    Convolutions along the steps of each window, then residual dilated convolutions along the frames. The frame convolutions
+    Standardised cepstra instead of raw mel make the encoder learn several times faster (docs/decisions on the flow). Convolutions along the steps of each window, then residual dilated convolutions along the frames. The frame convolutions
     are "valid": callers give ``context`` extra frames on both sides (silence beyond the clip), so a frame's feature never depends
     on how a clip was cut.
 
@@ -41,11 +54,18 @@ class AudioEncoder(nn.Module):
         dropout: Dropout between the layers.
     """
 
+    basis: Tensor
+    cepstra_mean: Tensor
+    cepstra_sd: Tensor
+
     def __init__(self, width: int, dilations: Sequence[int], condition: int, dropout: float) -> None:
         super().__init__()
         narrow = max(width // 2, 8)
+        self.register_buffer("basis", cosine_basis(N_MELS, N_CEPSTRA), persistent=False)
+        self.register_buffer("cepstra_mean", torch.zeros(N_CEPSTRA))
+        self.register_buffer("cepstra_sd", torch.ones(N_CEPSTRA))
         self.window = nn.Sequential(
-            nn.Conv1d(N_MELS, narrow, 3, stride=2, padding=1),
+            nn.Conv1d(N_CEPSTRA, narrow, 3, stride=2, padding=1),
             nn.SiLU(),
             nn.Conv1d(narrow, width, 3, stride=2, padding=1),
             nn.SiLU(),
@@ -64,11 +84,19 @@ class AudioEncoder(nn.Module):
         """Frames needed on each side."""
         return sum(self.dilations)
 
+    @torch.no_grad()
+    def fit(self, mel: Tensor) -> None:
+        """Set the standardisation of the cepstra from training mel (steps, 80)."""
+        cepstra = mel.to(self.basis) @ self.basis
+        self.cepstra_mean.copy_(cepstra.mean(0))
+        self.cepstra_sd.copy_(cepstra.std(0).clamp_min(1e-3))
+
     def forward(self, windows: Tensor, condition: Tensor | None = None) -> Tensor:
         """(B, T + 2 * context, 16, 80) mel in [-4, 4], condition (B, C) -> (B, T, width)."""
         check_shape("windows", windows, (None, None, WINDOW_STEPS, N_MELS))
         batch, frames = windows.shape[:2]
-        x = self.window(windows.reshape(batch * frames, WINDOW_STEPS, N_MELS).transpose(1, 2) / 4)
+        cepstra = (windows.reshape(batch * frames, WINDOW_STEPS, N_MELS) @ self.basis - self.cepstra_mean) / self.cepstra_sd
+        x = self.window(cepstra.transpose(1, 2))
         x = x.view(batch, frames, -1).transpose(1, 2)
         if self.condition is not None and condition is not None:
             x = x + self.condition(condition).unsqueeze(2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 @dataclass
@@ -57,9 +57,7 @@ class ConditionBank(nn.Module):
         keys, values = both.unbind(5)
         keys = keys.permute(3, 4, 0, 1, 5, 6, 2)
         values = values.permute(3, 4, 0, 1, 5, 2, 6)
-        return [
-            CouplingConditions(list(keys[k].unbind(0)), list(values[k].unbind(0)), offsets[k]) for k in range(self.couplings)
-        ]
+        return [CouplingConditions(list(keys[k].unbind(0)), list(values[k].unbind(0)), offsets[k]) for k in range(self.couplings)]
 
 
 class _CrossLayer(nn.Module):

@@ -202,7 +202,7 @@ class MotionFlow(nn.Module):
         return ((coefficients - self.mean) / self.sd)[..., self.kept]
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """x (.., D) -> coefficients (.., C); dropped dimensions have their mean, all lie within the bounds seen in training."""
+        """Coefficients (.., C) of x (.., D); dropped dimensions have their mean, all lie within the bounds seen in training."""
         full = self.mean.expand(*x.shape[:-1], -1).clone()
         full[..., self.kept] = x * self.sd[self.kept] + self.mean[self.kept]
         return torch.minimum(torch.maximum(full, self.low), self.high)
@@ -228,7 +228,7 @@ class MotionFlow(nn.Module):
         return total
 
     def innovations(self, past: Tensor) -> Tensor:
-        """u (B, T, D) from residuals (B, lead + T, D)."""
+        """Innovations u (B, T, D) of residuals (B, lead + T, D)."""
         return (past[:, self.lead :] - self.predicted(past)) / self.u_sd
 
     def log_scale(self) -> float:

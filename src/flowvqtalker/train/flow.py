@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 
-from flowvqtalker.audio.mel import N_MELS, WINDOW_STEPS
-from flowvqtalker.flow.conditioner import Conditioner, emotion_weights
+from flowvqtalker.audio.mel import N_MELS
+from flowvqtalker.flow.conditioner import AudioEncoder, Conditioner, emotion_weights
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, MotionFlow, Window, stable_prediction
 from flowvqtalker.flow.sampling import plan_around
@@ -35,6 +34,7 @@ class FlowTraining:
         history_noise: Standard deviation of the noise on the history, in standardised units.
         dequantisation: Standard deviation of the noise on what is modelled, in standardised units.
         weight_decay: Decoupled weight decay.
+        motion_weight: Weight of the error within a window against the error of its mean, in the conditioner's loss.
         mel_gain: Largest change of a clip's level in training, in mel units.
         mel_shift: Largest shift of a clip's mel bins in training.
         mel_noise: Standard deviation of noise on the mel in training.
@@ -49,6 +49,7 @@ class FlowTraining:
     history_noise: float
     dequantisation: float
     weight_decay: float
+    motion_weight: float
     mel_gain: float
     mel_shift: int
     mel_noise: float
@@ -127,15 +128,22 @@ class ConditionerTask(Task):
 
     def losses(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
         audio, source, weights, target = batch
-        loss = F.mse_loss(self.net(audio, source, weights), target)
-        yield "adam", loss, {"loss": float(loss.detach())}
+        error = self.net(audio, source, weights) - target
+        still = error.mean(1, keepdim=True)
+        # What moves within a window is what the audio can tell; the level of a face is mostly its owner's and would rule the loss.
+        moving, level = (error - still).square().mean(), still.square().mean()
+        yield "adam", self.settings.motion_weight * moving + level, {"moving": float(moving.detach()), "level": float(level.detach())}
 
     def validate(self, step: int) -> dict[str, float]:
-        total, count = 0.0, 0
+        moving = level = frames = 0.0
         for clip in self.held_out:
             error = self.predict(clip) - self.targets[clip]
-            total, count = total + float(error.square().sum()), count + error.numel()
-        return {"loss": total / max(count, 1)}
+            still = error.mean(0)
+            moving += float((error - still).square().sum())
+            level += float(still.square().sum()) * len(error)
+            frames += error.numel()
+        moving, level = moving / frames, level / frames
+        return {"loss": self.settings.motion_weight * moving + level, "moving": moving, "level": level}
 
     @torch.no_grad()
     def predict(self, clip: int) -> Tensor:
@@ -371,6 +379,10 @@ def make_flow(config: FlowConfig, clips: Sequence[MotionClip], min_sd: float) ->
     torch.manual_seed(config.seed)
     flow = MotionFlow(config)
     fit_standardisation(flow, clips, kept)
+    mel = torch.cat([clip.mel for clip in clips])
+    for module in flow.modules():
+        if isinstance(module, AudioEncoder):
+            module.fit(mel)
     return flow
 
 
