@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -55,10 +56,10 @@ def line_chart(title: str, curves: dict[str, np.ndarray]) -> str:
     low, high = low - pad, high + pad
     first, last = float(steps.min()), float(max(steps.max(), steps.min() + 1))
 
-    def to_x(step: np.ndarray | float) -> np.ndarray | float:
+    def to_x(step: Any) -> Any:
         return LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT)
 
-    def to_y(value: np.ndarray | float) -> np.ndarray | float:
+    def to_y(value: Any) -> Any:
         height = np.log10(value) if is_log else value
         return HEIGHT - BOTTOM - (height - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 

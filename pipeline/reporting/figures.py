@@ -31,7 +31,7 @@ COLOURS = {
     "flowvqtalker_paired": "#0f766e",
     "regression": "#6d28d9",
 }
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -98,12 +98,15 @@ def series_of(history: pd.DataFrame, curve_points: int) -> dict[str, dict[str, n
     if history.empty or not {"step", "split", "name", "value"} <= set(history.columns):
         return {}
     found: dict[str, dict[str, np.ndarray]] = {}
-    for (split, name), rows in history.groupby(["split", "name"], sort=True):
-        network, _, plain = str(split).rpartition("_")
-        curve = rows.sort_values("step", kind="stable")[["step", "value"]].to_numpy(float)
+    ordered = history.sort_values("step", kind="stable")
+    names, splits = ordered["name"].astype(str).to_numpy(), ordered["split"].astype(str).to_numpy()
+    points = np.stack([ordered["step"].to_numpy(float), ordered["value"].to_numpy(float)], axis=1)
+    for split, name in sorted(set(zip(splits, names, strict=True))):
+        network, _, plain = split.rpartition("_")
+        curve = points[(splits == split) & (names == name)]
         curve = curve[np.isfinite(curve).all(axis=1)]
         if len(curve):
-            found.setdefault(f"{network}: {name}" if network else str(name), {})[plain] = downsample(curve, curve_points)
+            found.setdefault(f"{network}: {name}" if network else name, {})[plain] = downsample(curve, curve_points)
     return dict(sorted(found.items()))
 
 
@@ -163,7 +166,7 @@ def _curve_clips(results: Results) -> list[str]:
     if "flowvqtalker_free" not in results.generated or results.fits.empty:
         return []
     both = sorted(set(results.generated["flowvqtalker_free"]["clip"]) & set(results.fits["clip"]))
-    emotion = dict(zip(results.crops.get("clip", []), results.crops.get("emotion", []), strict=True))
+    emotion = {row["clip"]: row["emotion"] for row in results.crops.to_dict("records")}
     first: dict[str, str] = {}
     for clip in both:
         first.setdefault(emotion.get(clip, ""), clip)

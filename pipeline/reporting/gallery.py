@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from pipeline.media import read_sound, read_video_at, synthetic_metadata, write_
 from pipeline.params.report import ReportParams
 from pipeline.reporting.results import Results
 
-__all__ = ["GalleryClip", "choose_clips", "make_gallery"]
+__all__ = ["GalleryClip", "choose_clips", "level_of", "make_gallery"]
 
 REAL = "ground_truth"
 
@@ -39,7 +41,7 @@ class GalleryClip:
     has_sound: bool
 
 
-def choose_clips(results: Results, per_emotion: int) -> list[dict]:
+def choose_clips(results: Results, per_emotion: int) -> list[dict[str, Any]]:
     """Rows of the crop index to show, by emotion in the usual order (unlabelled last).
 
     Within an emotion strong levels come first and identities alternate; a clip qualifies when at least one method generated it.
@@ -47,13 +49,22 @@ def choose_clips(results: Results, per_emotion: int) -> list[dict]:
     if results.crops.empty:
         return []
     made = {clip for table in results.generated.values() for clip in table["clip"]}
-    rows = results.crops[results.crops["clip"].isin(made)].copy()
-    rows["level"] = pd.to_numeric(rows["level"], errors="coerce").fillna(0).astype(int)
-    rows = rows.sort_values(["level", "clip"], ascending=[False, True], kind="stable")
-    rows["turn"] = rows.groupby(["emotion", "identity"]).cumcount()
-    rows = rows.sort_values(["turn", "level", "clip"], ascending=[True, False, True], kind="stable")
-    order = [*EMOTIONS, ""]
-    return [row for emotion in order for row in rows[rows["emotion"] == emotion].head(per_emotion).to_dict("records")]
+    rows = [{str(name): value for name, value in row.items()} for row in results.crops.to_dict("records")]
+    rows = sorted((row for row in rows if row["clip"] in made), key=lambda row: (-level_of(row), row["clip"]))
+    turns: Counter[tuple[str, str]] = Counter()
+    ranked = []
+    for row in rows:
+        person = (row["emotion"], row["identity"])
+        ranked.append((turns[person], row))
+        turns[person] += 1
+    ranked.sort(key=lambda item: item[0])  # stable: within a turn strong levels stay first
+    return [row for emotion in (*EMOTIONS, "") for row in [row for _, row in ranked if row["emotion"] == emotion][:per_emotion]]
+
+
+def level_of(row: Mapping[str, Any]) -> int:
+    """Level of an index row, 0 where there is none (the cell may be empty or NaN)."""
+    level = row.get("level")
+    return int(level) if isinstance(level, (int, float)) and level == level else 0
 
 
 def make_gallery(results: Results, params: ReportParams, limit_bytes: int) -> tuple[list[GalleryClip], int]:
@@ -116,7 +127,7 @@ def _encode(results: Results, row: dict, params: ReportParams, path: Path) -> Ga
     return GalleryClip(
         str(row["clip"]),
         str(row["emotion"]),
-        int(row["level"]),
+        level_of(row),
         str(row["identity"]),
         tuple(strips),
         path.read_bytes(),

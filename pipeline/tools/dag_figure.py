@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.io import write_bytes
 from pipeline.stages import STAGES, Stage
@@ -93,7 +94,7 @@ def render(stages: Mapping[str, Stage] = STAGES) -> dict[str, bytes]:
     x = {name: 2.05 * column[name] for name in reads}
     y = {name: 1.0 * row[name] for name in reads}
     width, height = 1.5, 0.62
-    style = {"font.family": "DejaVu Sans", "svg.fonttype": "none", "svg.hashsalt": "flowvqtalker"}
+    style: dict[Any, Any] = {"font.family": "DejaVu Sans", "svg.fonttype": "none", "svg.hashsalt": "flowvqtalker"}
     with mpl.rc_context(style):
         figure, axis = plt.subplots(figsize=(1.08 * (max(x.values()) + 2), 1.05 * (max(y.values()) - min(y.values()) + 1.9)))
         for upstream, name in reduced_edges(reads):
