@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def smooth_noise(generator: np.random.Generator, size: tuple[int, int], cells: int) -> NDArray[np.float32]:
-    """Bilinear value noise (H, W) float32 with about ``cells`` cells along the longer side, values in about [-1, 1]."""
+def smooth_noise(generator: np.random.Generator, size: tuple[int, int], cells: int | tuple[int, int]) -> NDArray[np.float32]:
+    """Value noise (H, W) float32 in [-1, 1] with ``cells`` cells along the longer side, or (rows, columns) of cells."""
     height, width = size
     longer = max(height, width)
-    rows, columns = max(2, round(cells * height / longer) + 1), max(2, round(cells * width / longer) + 1)
+    rows, columns = cells if isinstance(cells, tuple) else (round(cells * height / longer), round(cells * width / longer))
+    rows, columns = max(2, rows + 1), max(2, columns + 1)
     grid = generator.uniform(-1.0, 1.0, (rows, columns)).astype(np.float32)
     y, x = np.linspace(0, rows - 1, height, dtype=np.float32), np.linspace(0, columns - 1, width, dtype=np.float32)
     i, j = np.minimum(y.astype(int), rows - 2), np.minimum(x.astype(int), columns - 2)

@@ -85,39 +85,57 @@ def _gamma_inverse() -> Array:
     return np.interp(np.arange(256), table, np.arange(4096) / 4095.0 * 1.6).astype(np.float32)
 
 
-@njit(cache=True, error_model="numpy")
-def _bilinear(texture, u, v, out, channels):  # noqa: ANN001, ANN202
-    """Bilinear look-up of (H, W, C) at u, v in [0, 1], clamped at the border."""
-    height, width = texture.shape[0], texture.shape[1]
-    x = min(max(u * width - np.float32(0.5), np.float32(0.0)), np.float32(width - 1.001))
-    y = min(max(v * height - np.float32(0.5), np.float32(0.0)), np.float32(height - 1.001))
-    j, i = int(x), int(y)
-    fx, fy = x - j, y - i
-    for c in range(channels):
-        top = texture[i, j, c] * (1 - fx) + texture[i, j + 1, c] * fx
-        bottom = texture[i + 1, j, c] * (1 - fx) + texture[i + 1, j + 1, c] * fx
-        out[c] = top * (1 - fy) + bottom * fy
+@njit(cache=True, error_model="numpy", inline="always")
+def _texel(u, v, height, width):  # noqa: ANN001, ANN202
+    """Upper left texel and the fractions to its neighbours for u, v in [0, 1], clamped at the border."""
+    x = min(max(u * np.float32(width) - np.float32(0.5), np.float32(0.0)), np.float32(width) - np.float32(1.001))
+    y = min(max(v * np.float32(height) - np.float32(0.5), np.float32(0.0)), np.float32(height) - np.float32(1.001))
+    j, i = np.int32(x), np.int32(y)
+    return np.uintp(i), np.uintp(j), y - np.float32(i), x - np.float32(j)
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _bilinear(texture, u, v, out):  # noqa: ANN001, ANN202
+    """Bilinear look-up of a (H, W, 4) uint8 texture as values in [0, 1]."""
+    i, j, fy, fx = _texel(u, v, texture.shape[0], texture.shape[1])
+    one = np.float32(1.0)
+    scale = np.float32(1.0 / 255.0)
+    a, b, c, d = (one - fx) * (one - fy) * scale, fx * (one - fy) * scale, (one - fx) * fy * scale, fx * fy * scale
+    for k in range(4):
+        out[k] = (
+            a * np.float32(texture[i, j, k]) + b * np.float32(texture[i, j + np.uintp(1), k])
+            + c * np.float32(texture[i + np.uintp(1), j, k]) + d * np.float32(texture[i + np.uintp(1), j + np.uintp(1), k])
+        )  # fmt: skip
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _bilinear_one(image, u, v):  # noqa: ANN001, ANN202
+    """Bilinear look-up of a (H, W) float32 image."""
+    i, j, fy, fx = _texel(u, v, image.shape[0], image.shape[1])
+    one = np.float32(1.0)
+    return (image[i, j] * (one - fx) + image[i, j + 1] * fx) * (one - fy) + (image[i + 1, j] * (one - fx) + image[i + 1, j + 1] * fx) * fy
 
 
 @njit(cache=True, error_model="numpy")
 def _mix_wrinkles(maps, weights, out):  # noqa: ANN001, ANN202
-    """Sum of the wrinkle maps (K, H, W) with weights (K,) into (H, W, 1)."""
+    """Sum of the wrinkle maps (K, H, W) with weights (K,) into (H, W)."""
     out[:] = 0.0
     for k in range(maps.shape[0]):
         w = weights[k]
         if w > 0.003:
             for i in range(maps.shape[1]):
                 for j in range(maps.shape[2]):
-                    out[i, j, 0] += w * maps[k, i, j]
+                    out[i, j] += w * maps[k, i, j]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _shade_point(
-    f, u, v, projected, world, normals, triangles, uv, occlusion, material, part, part_colour, texture, wrinkle, has_wrinkle, iris, strand,
-    light_dir, light_colour, sky, ground, camera_z, lid_shadow, scratch, one, colour,
+    f, u, v, projected, world, normals, triangles, uv, occlusion, material, part, part_colour, texture, wrinkle, has_wrinkle, iris,
+    light_dir, light_colour, sky, ground, camera_z, lid_shadow, scratch, colour,
 ):  # fmt: skip # noqa: ANN001, ANN202
     """Linear colour of triangle ``f`` at pixel (u, v) into ``colour`` (3,)."""
-    a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+    # Unsigned indices spare the test for negative ones at every access.
+    a, b, c = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
     x0, y0, x1, y1, x2, y2 = projected[a, 0], projected[a, 1], projected[b, 0], projected[b, 1], projected[c, 0], projected[c, 1]
     area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     w0 = max(((x2 - x1) * (v - y1) - (y2 - y1) * (u - x1)) / area, np.float32(0.0)) / projected[a, 2]
@@ -145,19 +163,22 @@ def _shade_point(
     norm = np.float32(1.0) / np.sqrt(hx * hx + hy * hy + hz * hz)
     half = max((nx * hx + ny * hy + nz * hz) * norm, np.float32(0.0))
     up = np.float32(0.5) + np.float32(0.5) * ny
+    # Powers by squaring: pow() would cost as much as everything else here.
+    half4 = half * half * half * half
+    half16 = half4 * half4 * half4 * half4
+    half64 = half16 * half16 * half16 * half16
     kind = material
     shine = np.float32(0.0)
     wrap = np.float32(0.0)
     red, green, blue = part_colour[part, 0], part_colour[part, 1], part_colour[part, 2]
     key = np.float32(1.0)
     if kind == 0:  # skin
-        _bilinear(texture, tu, tv, scratch, 4)
-        red, green, blue = scratch[0], scratch[1], scratch[2]
+        _bilinear(texture, tu, tv, scratch)
+        red, green, blue = scratch[0] * scratch[0], scratch[1] * scratch[1], scratch[2] * scratch[2]
         if has_wrinkle:
-            _bilinear(wrinkle, tu, tv, one, 1)
-            fold = np.float32(1.0) + one[0]
+            fold = np.float32(1.0) + _bilinear_one(wrinkle, tu, tv)
             red, green, blue = red * np.sqrt(fold), green * fold, blue * fold
-        shine = np.float32(0.16) * scratch[3] * half**18 + np.float32(0.10) * scratch[3] * half**60
+        shine = np.float32(0.16) * scratch[3] * half16 + np.float32(0.10) * scratch[3] * half64
         wrap = np.float32(0.22)
         key = np.float32(0.35) + np.float32(0.65) * ambient_share
     elif kind == 1:  # eye: tu = polar angle / pi, tv = turn / 2 pi
@@ -176,7 +197,7 @@ def _shade_point(
             vein = min(max((polar - np.float32(0.70)) / np.float32(0.5), np.float32(0.0)), np.float32(1.0))
             base = np.float32(0.34) + np.float32(0.50) * edge
             red, green, blue = base * np.float32(0.93), base * (np.float32(0.90) - np.float32(0.20) * vein), base * (np.float32(0.88) - np.float32(0.22) * vein)
-        shine = np.float32(0.9) * half**260 + np.float32(0.10) * half**40
+        shine = np.float32(0.9) * half64 * half64 * half64 * half64 + np.float32(0.10) * half16 * half16
         wrap = np.float32(0.25)
         shadow = np.float32(0.42) + np.float32(0.58) * lid_shadow
         key = shadow
@@ -190,30 +211,31 @@ def _shade_point(
         shade = np.float32(0.35) + np.float32(0.65) * lid_shadow
         ambient_share = ambient_share * shade
         key = ambient_share
-        shine = np.float32(0.20) * half**50 * ambient_share
+        shine = np.float32(0.20) * half64 * ambient_share
     elif kind == 3:  # hair
-        wave = np.sin(tu * 620 + strand + 4 * np.sin(tv * 23 + strand)) * np.float32(0.5) + np.sin(tu * 1510 + 3 * np.sin(tv * 41)) * np.float32(0.5)
-        amount = np.float32(0.85) + np.float32(0.32) * wave
-        red, green, blue = red * amount, green * amount, blue * amount
-        band = np.float32(0.5) + np.float32(0.5) * wave
-        shine = np.float32(0.05) * half**10 * band
+        _bilinear(texture, tu, tv, scratch)
+        # How much lighter than the hair's plain colour this strand is: the highlight runs along the light strands.
+        red_t, green_t, blue_t = scratch[0] * scratch[0], scratch[1] * scratch[1], scratch[2] * scratch[2]
+        band = min(max(green_t / max(green, np.float32(1e-4)) - np.float32(0.6), np.float32(0.0)), np.float32(1.0))
+        red, green, blue = red_t, green_t, blue_t
+        shine = np.float32(0.07) * half16 * band
         wrap = np.float32(0.15)
     elif kind == 4:  # cloth
         weave = np.float32(0.95) + np.float32(0.05) * np.sin(px * 9) * np.sin(py * 9)
         red, green, blue = red * weave, green * weave, blue * weave
     elif kind == 5:  # wet insides
         key = ambient_share
-        shine = np.float32(0.25) * half**40 * ambient_share
+        shine = np.float32(0.25) * half16 * half16 * ambient_share
         wrap = np.float32(0.2)
     else:  # plain skin
         wrap = np.float32(0.22)
-        shine = np.float32(0.05) * half**18
+        shine = np.float32(0.05) * half16
         key = np.float32(0.35) + np.float32(0.65) * ambient_share
 
     # Light bleeds further round the edge of skin in red than in blue.
-    lit_r = max((facing + wrap * np.float32(1.35)) / (1 + wrap * np.float32(1.35)), np.float32(0.0)) * key
-    lit_g = max((facing + wrap) / (1 + wrap), np.float32(0.0)) * key
-    lit_b = max((facing + wrap * np.float32(0.75)) / (1 + wrap * np.float32(0.75)), np.float32(0.0)) * key
+    lit_r = max((facing + wrap * np.float32(1.35)) / (np.float32(1.0) + wrap * np.float32(1.35)), np.float32(0.0)) * key
+    lit_g = max((facing + wrap) / (np.float32(1.0) + wrap), np.float32(0.0)) * key
+    lit_b = max((facing + wrap * np.float32(0.75)) / (np.float32(1.0) + wrap * np.float32(0.75)), np.float32(0.0)) * key
     colour[0] = red * (lit_r * light_colour[0] + (ground[0] + (sky[0] - ground[0]) * up) * ambient_share) + shine * light_colour[0]
     colour[1] = green * (lit_g * light_colour[1] + (ground[1] + (sky[1] - ground[1]) * up) * ambient_share) + shine * light_colour[1]
     colour[2] = blue * (lit_b * light_colour[2] + (ground[2] + (sky[2] - ground[2]) * up) * ambient_share) + shine * light_colour[2]
@@ -222,11 +244,10 @@ def _shade_point(
 @njit(cache=True, error_model="numpy")
 def _shade_image(
     triangle_map, depth_map, projected, world, normals, triangles, triangle_part, triangle_material, uv, occlusion, part_colour, texture, wrinkle, has_wrinkle,
-    iris, strand, light_dir, light_colour, sky, ground, camera_z, pixel_per_cm, exposure, background, gamma, inverse_gamma, out,
+    iris, light_dir, light_colour, sky, ground, camera_z, pixel_per_cm, exposure, background, gamma, inverse_gamma, out,
 ):  # fmt: skip # noqa: ANN001, ANN202
     height, width = out.shape[0], out.shape[1]
     scratch = np.empty(4, np.float32)
-    one = np.empty(1, np.float32)
     colour = np.empty(3, np.float32)
     total = np.empty(3, np.float32)
     ids = np.empty(4, np.int32)
@@ -253,6 +274,7 @@ def _shade_image(
                 uniform = False
             total[:] = 0.0
             count = 1 if uniform else 4
+            share = np.float32(1.0) if uniform else np.float32(0.25)
             for s in range(count):
                 f = ids[s]
                 if f < 0:
@@ -279,12 +301,12 @@ def _shade_image(
                             break
                 _shade_point(
                     f, u, v, projected, world, normals, triangles, uv, occlusion, material, triangle_part[f], part_colour, texture, wrinkle, has_wrinkle,
-                    iris, strand, light_dir, light_colour, sky, ground, camera_z, lid_shadow, scratch, one, colour,
+                    iris, light_dir, light_colour, sky, ground, camera_z, lid_shadow, scratch, colour,
                 )  # fmt: skip
                 for c in range(3):
                     total[c] += colour[c]
             for c in range(3):
-                value = total[c] / count * exposure
+                value = total[c] * share * exposure
                 out[row, column, c] = gamma[min(int(value * np.float32(4095.0 / 1.6) + np.float32(0.5)), 4095)]
 
 
@@ -304,7 +326,7 @@ class _Workspace:
         self.normals = np.empty((model.n_vertices, 3), np.float32)
         self.triangle = np.empty((size[0] * SAMPLES, size[1] * SAMPLES), np.int32)
         self.depth = np.empty((size[0] * SAMPLES, size[1] * SAMPLES), np.float32)
-        self.wrinkle = np.empty((*wrinkle_maps().shape[1:], 1), np.float32)
+        self.wrinkle = np.empty(wrinkle_maps().shape[1:], np.float32)
 
 
 @functools.lru_cache(maxsize=8)
@@ -341,7 +363,7 @@ def _draw(model: FaceModel, vertices: Array, beta: NDArray[np.floating], appeara
     head_depth = camera.distance_cm - float(points[:, 2].mean())
     _shade_image(
         work.triangle, work.depth, work.projected, points, work.normals, model.triangles, part, material, model.uv, model.occlusion, appearance.part_colour,
-        appearance.texture, work.wrinkle, has_wrinkle, appearance.iris, np.float32(appearance.strand), light.direction, light.colour, light.sky, light.ground,
+        appearance.texture, work.wrinkle, has_wrinkle, appearance.iris, light.direction, light.colour, light.sky, light.ground,
         np.float32(camera.distance_cm), np.float32(camera.focal_px / max(head_depth, 1.0)), np.float32(light.exposure), background, _gamma_table(), _gamma_inverse(), out,
     )  # fmt: skip
     return out, work

@@ -36,24 +36,22 @@ class Appearance:
     """Everything about a person's looks that is not geometry; colours are linear RGB in [0, 1].
 
     Attributes:
-        texture: (H, W, 4) float32: skin albedo and gloss over the chart.
+        texture: (H, W, 4) uint8: the square root of skin albedo, and gloss, both times 255, over the chart.
         part_colour: (P, 3) float32 albedo of each part of the model (unused for skin and ears, which take the texture and ``skin``).
         skin: (3,) plain skin albedo, for ears and the insides of the lids.
         iris: (3,) colour of the iris.
         hair: (3,) colour of the hair.
         wrinkles: strength of expression wrinkles, 0 (child) to about 1.5.
-        strand: random phase of the hair's strands.
         hidden_parts: names of parts that this person does not have (``hair``, ``long_hair``).
         word: what was drawn, for logs and tests.
     """
 
-    texture: Array
+    texture: NDArray[np.uint8]
     part_colour: Array
     skin: Array
     iris: Array
     hair: Array
     wrinkles: float
-    strand: float
     hidden_parts: tuple[str, ...]
     word: str
 
@@ -74,10 +72,10 @@ def texel_places(size: tuple[int, int] = TEXTURE_SIZE) -> tuple[Array, Array, Ar
 def _brow_mask(x: Array, y: Array, thickness: float, arch: float, height: float) -> Array:
     """Density of brow hair, 0..1, before it is broken into strokes."""
     across = np.abs(x)
-    centre = np.interp(across, [0.9, 2.2, 3.6, 4.6, 5.5], [1.68, 1.95, 2.15 + arch, 1.95 + arch, 1.45 + 0.5 * arch]) + height
-    half = np.interp(across, [0.7, 1.0, 1.6, 3.6, 4.8, 5.6], [0.10, 0.27, 0.34, 0.27, 0.15, 0.03]) * thickness
+    centre = np.interp(across, [0.9, 2.2, 3.6, 4.6, 5.5], [1.95, 2.08, 2.20 + arch, 2.02 + arch, 1.62 + 0.5 * arch]) + height
+    half = np.interp(across, [0.7, 1.0, 1.6, 3.6, 4.8, 5.6], [0.16, 0.25, 0.32, 0.26, 0.15, 0.03]) * thickness
     inside = np.exp(-(np.maximum(np.abs(y - centre) / half, 0.0) ** 3.0))
-    return inside * smoothstep(across, 0.62, 1.05) * smoothstep(across, 5.7, 5.1)
+    return inside * smoothstep(across, 0.62, 1.35) * smoothstep(across, 5.7, 5.1)
 
 
 def _lip_masks(x: Array, y: Array) -> tuple[Array, Array]:
@@ -124,11 +122,9 @@ def _fixed_masks() -> dict[str, Array]:
     beard = np.maximum(beard, front * smoothstep(y, -5.3, -5.6) * smoothstep(np.abs(x), 3.4, 2.8) * smoothstep(y, -6.8, -6.3) * (1 - np.minimum(lips * 1.3, 1)))
     flush = 0.9 * both(x, y, 4.2, -2.8, 1.7, 1.4) + 0.7 * bump(x, y, 0.0, -4.0, 1.1, 0.8) + 0.35 * bump(x, y, 0.0, -10.2, 1.3, 0.9)
     socket = both(x, y, 2.9, -0.75, 1.2, 0.35) + 0.7 * both(x, y, 1.9, 0.2, 0.4, 0.6)
-    hair = smoothstep(y - hair_line(theta), -0.25, 0.35)
     masks = {
         "lips": lips * front, "line": line * front, "lash": upper * front, "lash_low": lower * front, "rim": rim * front, "lid": lid * front,
-        "nostril": np.minimum(nostril, 1.0) * front, "beard": beard, "flush": flush * front, "socket": socket * front, "hair": hair,
-        "freckle": front * np.exp(-(((np.abs(x) - 2.4) / 2.6) ** 2) - ((y + 2.4) / 2.0) ** 2),
+        "nostril": np.minimum(nostril, 1.0) * front, "beard": beard, "flush": flush * front, "socket": socket * front, "freckle": front * np.exp(-(((np.abs(x) - 2.4) / 2.6) ** 2) - ((y + 2.4) / 2.0) ** 2),
     }  # fmt: skip
     return {key: value.astype(np.float32) for key, value in masks.items()}
 
@@ -208,12 +204,18 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     albedo = albedo * (1 - brow) + brow * brow_colour
     # Scalp under the hair.
     bald = masculine > 0.6 and generator.uniform() < 0.16
-    cover = (m["hair"] * (0.35 if bald else 0.97))[..., None]
-    albedo = albedo * (1 - cover) + cover * (hair if not bald else 0.5 * hair + 0.5 * skin * 0.7) * (1.0 + 0.25 * smooth_noise(generator, size, 200))[..., None]
+    _, _, _, theta = texel_places()
+    ragged = y - hair_line(theta) + 0.16 * smooth_noise(generator, size, (14, 210)) - float(generator.uniform(-0.5, 0.1)) * np.cos(theta)
+    cover = (smoothstep(ragged, -0.18, 0.22) * (0.30 if bald else 0.98)).astype(np.float32)[..., None]
+    strands = 0.30 * smooth_noise(generator, size, (9, 340)) + 0.22 * smooth_noise(generator, size, (5, 130)) + 0.16 * smooth_noise(generator, size, (6, 36))
+    grown = hair * (1.0 + strands)[..., None]
+    albedo = albedo * (1 - cover) + cover * (grown if not bald else 0.5 * hair + 0.5 * skin * 0.7)
 
     gloss = np.full(size, 0.35, np.float32) + 0.55 * m["lips"] * (1.3 if painted else 1.0) + 0.2 * m["flush"]
-    gloss *= (1 - 0.8 * m["hair"]) * (1 - 0.8 * brow[..., 0])
-    texture = np.concatenate([np.clip(albedo, 0.002, 0.95), gloss[..., None]], -1).astype(np.float32)
+    gloss *= (1 - 0.8 * cover[..., 0]) * (1 - 0.8 * brow[..., 0])
+    # Square roots spread 8 bits evenly over what the eye sees; the shader squares after interpolation.
+    texture = np.concatenate([np.sqrt(np.clip(albedo, 0.0, 1.0)), np.clip(gloss, 0.0, 1.0)[..., None]], -1)
+    texture = np.round(texture * 255.0).astype(np.uint8)
 
     long = not bald and generator.uniform() < 0.9 - masculine * 1.1
     hidden = (() if long else ("long_hair",)) + (("hair",) if bald else ())
@@ -226,7 +228,7 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     colours["teeth_lower"] = np.asarray(colours["teeth_upper"]) * 0.96
     part_colour = np.array([np.asarray(colours.get(name, skin), np.float64) for name in model.part_names]).astype(np.float32)
     word = f"tone {tone:.1f}, masculine {masculine:.2f}, {'bald' if bald else 'long hair' if long else 'short hair'}"
-    return Appearance(texture, part_colour, skin, srgb_to_linear(iris), hair, float(wrinkles), float(generator.uniform(0, 6.28)), hidden, word)
+    return Appearance(texture, part_colour, skin, srgb_to_linear(iris), hair, float(wrinkles), hidden, word)
 
 
 # ---------------------------------------------------------------------------------------------------------------- wrinkles

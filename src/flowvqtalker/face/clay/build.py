@@ -75,8 +75,14 @@ def _long_hair() -> tuple[Array, Index]:
     inner = np.stack([x * 0.86, h, -1.0 + (z + 1.0) * 0.86], -1)
     grid = np.concatenate([outer, inner[::-1]], axis=0)
     points = grid.reshape(-1, 3)
-    triangles = surface.grid_triangles(2 * columns, rows, closed=False)
+    triangles = surface.grid_triangles(2 * columns, rows, closed=False)[:, ::-1].copy()
     return points, triangles
+
+
+def _long_hair_uv(points: Array) -> Array:
+    """Texture coordinates of the long hair: its strands borrow the crown of the skin's chart, which is hair all round."""
+    turn = np.arctan2(points[:, 0], -points[:, 2] - 1.0)
+    return np.stack([0.5 + turn / (2 * np.pi), np.interp(points[:, 1], [-16.0, 6.0], [0.075, 0.005])], axis=-1)
 
 
 def make_clay() -> FaceModel:
@@ -188,7 +194,7 @@ def make_clay() -> FaceModel:
     describe(len(points), x=points[:, 0], y=points[:, 1])
     mirror_of(points, points, int(start))
     points, triangles = _long_hair()
-    start = parts.add("long_hair", points, triangles, np.stack([np.arctan2(points[:, 0], -points[:, 2]) / 6 + 0.5, (points[:, 1] + 16) / 24], -1))[0]
+    start = parts.add("long_hair", points, triangles, _long_hair_uv(points))[0]
     describe(len(points), x=points[:, 0], y=points[:, 1])
     mirror_of(points, points, int(start))
 

@@ -115,7 +115,7 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
     open_field = chart.jaw[:, None] * _jaw_turn(chart.points, JAW_OPEN_RAD)
     hollow = _vector(g(4.6, -6.2, 1.5, 2.6) + g(-4.6, -6.2, 1.5, 2.6), 0.0, 0.0, -0.25)
     hollow[:, 0] = -0.25 * np.sign(x) * (g(4.6, -6.2, 1.5, 2.6) + g(-4.6, -6.2, 1.5, 2.6))
-    s["jawOpen"] = open_field + hollow
+    s["jawOpen"] = open_field + hollow + _vector(upper * lip_band * skin, 0.0, 0.12, 0.0)
     s["jawForward"] = _vector(chart.jaw, 0.0, -0.05, 0.75)
     s["jawLeft"] = _vector(chart.jaw, 0.85, -0.05, 0.0)
     # ---- mouth, whole

@@ -54,9 +54,9 @@ def nose(x: Array, y: Array) -> Array:
         shifted = np.interp(y + shift, [-5.6, -5.05, -4.75, -4.35, -3.9, -3.2, -2.0, -0.8, 0.3, 1.3], [0.0, 0.25, 1.35, 2.18, 2.30, 1.95, 1.45, 0.95, 0.42, 0.0])
         profile = profile + shifted
     profile = profile / 3.0
-    width = np.interp(y, [-5.5, -4.4, -3.8, -2.5, -0.8, 0.8], [0.95, 0.90, 0.88, 0.72, 0.62, 0.80])
+    width = np.interp(y, [-5.5, -4.4, -3.8, -2.5, -0.8, 0.8], [0.98, 0.98, 0.95, 0.74, 0.60, 0.80])
     ridge = profile * np.exp(-((np.abs(x) / width) ** 2.2))
-    wings = 0.80 * both(x, y, 1.18, -4.25, 0.48, 0.55)
+    wings = 0.95 * both(x, y, 1.22, -4.28, 0.50, 0.52)
     return ridge + wings
 
 
@@ -211,8 +211,8 @@ def teeth(*, upper: bool) -> tuple[Array, Index, Array]:
     edges = np.concatenate([[0.0], np.cumsum(widths[::-1])])
     edges = edges / (edges[-1] * 1.02)
     bounds = np.concatenate([-edges[::-1], edges[1:]])
-    half_width, depth, front_z = (2.55, 3.0, 9.15) if upper else (2.35, 2.8, 8.85)
-    gum, tip = (MOUTH_Y + 0.78, MOUTH_Y - 0.16) if upper else (MOUTH_Y - 1.02, MOUTH_Y - 0.22)
+    half_width, depth, front_z = (2.55, 3.0, 9.15) if upper else (2.35, 2.8, 8.72)
+    gum, tip = (MOUTH_Y + 0.70, MOUTH_Y - 0.34) if upper else (MOUTH_Y - 0.95, MOUTH_Y - 0.04)
     steps = np.array([0.0, 0.12, 0.5, 0.88])
     s = np.concatenate([left + (right - left) * steps for left, right in zip(bounds[:-1], bounds[1:])] + [[bounds[-1]]])
     within = np.concatenate([np.tile(steps, len(bounds) - 1), [1.0]])
@@ -238,11 +238,11 @@ def teeth(*, upper: bool) -> tuple[Array, Index, Array]:
 def gums(*, upper: bool) -> tuple[Array, Index]:
     """The band of gum from which a row of teeth grows."""
     s = np.linspace(-1.0, 1.0, 25)
-    half_width, depth, front_z = (2.55, 3.0, 9.15) if upper else (2.35, 2.8, 8.85)
+    half_width, depth, front_z = (2.55, 3.0, 9.15) if upper else (2.35, 2.8, 8.72)
     x, z = dental_arch(s, half_width, depth, front_z)
     angle = s * np.radians(82.0)
     sign = 1.0 if upper else -1.0
-    low = MOUTH_Y + 0.70 if upper else MOUTH_Y - 0.94
+    low = MOUTH_Y + 0.62 if upper else MOUTH_Y - 0.87
     rows = []
     for height, outward in ((0.0, 0.06), (0.12, 0.15), (0.55, 0.16), (0.95, -0.15), (0.95, -0.7), (0.0, -0.55)):
         rows.append(np.stack([x + np.sin(angle) * outward, np.full_like(x, low + sign * height), z + np.cos(angle) * outward], -1))
@@ -294,8 +294,8 @@ def ear(side: float) -> tuple[Array, Index]:
     points = np.stack([side * (7.28 + outward), v - 1.7, 0.1 - backward], -1)
     triangles = grid_triangles(len(rows), columns, closed=True)
     if side < 0:
-        triangles = triangles[:, ::-1]
-    return points, triangles[:, ::-1].copy()
+        triangles = triangles[:, ::-1].copy()
+    return points, triangles
 
 
 def hair_line(theta: Array) -> Array:

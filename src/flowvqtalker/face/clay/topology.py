@@ -58,9 +58,9 @@ def eye_contour(columns: int = EYE_COLUMNS) -> tuple[Array, Array]:
     arch = np.abs(np.sin(phi)) ** 1.35
     corner = np.where(across > 0, 0.07 * across, 0.17 * across)
     # The upper lid peaks a little towards the nose, the lower lid sags a little outwards.
-    upper = 0.60 * arch * (1 - 0.10 * across)
-    lower = -0.47 * arch * (1 + 0.12 * across)
-    return 1.36 * across, corner + np.where(np.sin(phi) >= 0, upper, lower)
+    upper = 0.66 * arch * (1 - 0.10 * across)
+    lower = -0.52 * arch * (1 + 0.12 * across)
+    return 1.42 * across, corner + np.where(np.sin(phi) >= 0, upper, lower)
 
 
 def eye_ring_points(fraction: float) -> tuple[Array, Array]:
@@ -74,13 +74,13 @@ def eye_ring_points(fraction: float) -> tuple[Array, Array]:
 #: Lip rings from the margin outwards: height of the upper and lower lip's middle over the mouth line, half width [cm].
 LIP_RINGS = np.array([
     # upper, lower, half width
-    [0.012, 0.012, 2.50],
-    [0.13, 0.16, 2.53],
-    [0.36, 0.46, 2.57],
-    [0.58, 0.76, 2.62],
-    [0.72, 0.94, 2.68],  # border of the red
-    [0.88, 1.14, 2.82],
-    [1.16, 1.42, 3.12],
+    [0.012, 0.012, 2.40],
+    [0.13, 0.16, 2.43],
+    [0.37, 0.46, 2.47],
+    [0.60, 0.76, 2.52],
+    [0.76, 0.94, 2.58],  # border of the red
+    [0.92, 1.14, 2.72],
+    [1.18, 1.42, 3.05],
 ])  # fmt: skip
 BORDER_RING = 4
 
@@ -108,8 +108,8 @@ def spacing(x: Array, y: Array, theta: Array) -> Array:
     x = np.abs(x)
     front = np.clip((np.cos(theta) - 0.05) / 0.5, 0.0, 1.0)
     face = front * np.clip((8.5 - y) / 3.0, 0.0, 1.0) * np.clip((y + 14.0) / 2.5, 0.0, 1.0)
-    size = 1.45 + face * (0.74 - 1.45)
-    for cx, cy, sx, sy, want in ((3.15, 0.4, 2.6, 2.3, 0.46), (0.0, -3.7, 2.2, 1.7, 0.30), (0.0, -6.9, 4.3, 2.6, 0.46), (0.9, 0.6, 1.2, 1.6, 0.42)):
+    size = 1.2 + face * (0.66 - 1.2)
+    for cx, cy, sx, sy, want in ((3.15, 0.4, 2.6, 2.3, 0.42), (0.0, -4.0, 2.1, 1.5, 0.25), (0.0, -6.9, 4.3, 2.6, 0.42), (0.9, 0.6, 1.2, 1.6, 0.40)):
         near = np.exp(-((((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2) ** 1.5)) * (np.cos(theta) > 0)
         size = size + near * np.minimum(want - size, 0.0)
     return size
