@@ -29,6 +29,8 @@ CAPTIONS = {
     "blink_intervals": "Time between blinks and duration of blinks, real against generated, in windows of equal length.",
     "emotion_confusion": "Labelled emotion (rows) against the judge's answer (columns).",
 }
+#: Letters of a SHA-256; printed short.
+HASH_LENGTH = 64
 GRID_CAPTIONS = {"grid": "Sample grid as the training wrote it."}
 
 
@@ -145,18 +147,20 @@ def _text(value: Any) -> str:
         return ", ".join(_text(part) for part in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(part)}" for name, part in value.items())
-    return str(value)
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == HASH_LENGTH and set(text) <= set("0123456789abcdef") else text
 
 
 def _tiles(results: Results) -> list[dict[str, str]]:
     measured = [check for check in results.checks if check.get("pass") is not None]
     passed = sum(bool(check["pass"]) for check in measured)
-    scored = {method: count for method, (count, _) in results.counts.items() if count}
-    expected = max((count for _, count in results.counts.values() if count), default=0)
+    scored, expected = (
+        [int(value) for row in results.scores.values() if (value := row[name].value)] for name in ("n_scored", "n_expected")
+    )
     tiles = [{"value": f"{passed} / {len(measured)}", "label": "checks passed, of those measured"}] if measured else []
     tiles.append({"value": str(len(scored)), "label": "methods with scores"})
     tiles.append(
-        {"value": f"{max(scored.values(), default=0)}" + (f" / {expected}" if expected else ""), "label": "test clips scored / expected"}
+        {"value": f"{max(scored, default=0)}" + (f" / {max(expected)}" if expected else ""), "label": "test clips scored / expected"}
     )
     tiles.append({"value": str(len(results.trainings)), "label": "trainings"})
     return tiles

@@ -59,8 +59,7 @@ class Results:
     """All inputs of a report.
 
     Attributes:
-        scores: method -> column -> score; every declared method and column is there.
-        counts: method -> (n_scored, n_expected), None where unknown.
+        scores: method -> column -> score; every declared method and column is there, the counts of clips included.
         judges, floors: what `evaluate` says about its judges and about scores that chance or another take reaches.
         checks: list of {name, value, ci, n, target, pass}.
         data_sha256: hash of the data that was scored.
@@ -72,7 +71,6 @@ class Results:
     """
 
     scores: dict[str, dict[str, Score]]
-    counts: dict[str, tuple[int | None, int | None]]
     judges: dict[str, Any] = field(default_factory=dict)
     floors: dict[str, Any] = field(default_factory=dict)
     checks: list[dict[str, Any]] = field(default_factory=list)
@@ -90,7 +88,7 @@ class Results:
         """Metrics beside the main table that this run measured: registered ones in their order, then others by name."""
         measured = {name for row in self.scores.values() for name in row}
         registered = [column.name for column in FURTHER if column.name in measured]
-        return registered + sorted(measured - set(registered) - {column.name for column in COLUMNS})
+        return registered + sorted(measured - set(registered) - {column.name for column in (*COLUMNS, *COUNTS)})
 
 
 def read_results(reads: Mapping[str, Path]) -> Results:
@@ -105,14 +103,13 @@ def read_results(reads: Mapping[str, Path]) -> Results:
     """
     metrics_path = Path(reads["evaluate"])
     document = _read_metrics(metrics_path)
-    scores, counts = _scores(document["methods"])
+    scores = _scores(document["methods"])
     tables = {stage: read_index(reads[stage], stage) for stage in _INDICES if stage in reads and Path(reads[stage]).is_file()}
     folders = {stage: Path(reads[stage]).parent for stage in tables}
     generated = ok_rows(tables["generate"]) if "generate" in tables else pd.DataFrame({"method": []})
     long = sorted((folders["generate"] / "long").glob("*.npz")) if "generate" in folders else []
     return Results(
         scores=scores,
-        counts=counts,
         judges=document.get("judges") or {},
         floors=document.get("floors") or {},
         checks=_read_optional_json(metrics_path.with_name("checks.json"), []),
@@ -147,22 +144,15 @@ def _read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _scores(methods: dict[str, Any]) -> tuple[dict[str, dict[str, Score]], dict[str, tuple[int | None, int | None]]]:
+def _scores(methods: dict[str, Any]) -> dict[str, dict[str, Score]]:
     declared = [method.name for method in METHODS]
-    names = declared + sorted(set(methods) - set(declared))
-    count_names = [column.name for column in COUNTS]
     scores: dict[str, dict[str, Score]] = {}
-    counts: dict[str, tuple[int | None, int | None]] = {}
-    for method in names:
+    for method in declared + sorted(set(methods) - set(declared)):
         cells = methods.get(method) or {}
-        row = {column.name: Score(None, reason=NOT_MEASURED) for column in COLUMNS}
-        row.update({name: _score(cell) for name, cell in sorted(cells.items()) if name not in count_names})
+        row = {column.name: Score(None, reason=NOT_MEASURED) for column in COLUMNS} | {column.name: Score(None) for column in COUNTS}
+        row.update({name: _score(cell) for name, cell in sorted(cells.items())})
         scores[method] = row
-        scored, expected = (_score(cells[name]).value if name in cells else None for name in count_names)
-        if scored is None and cells:
-            scored = max((score.n for score in row.values()), default=0)
-        counts[method] = (None if scored is None else int(scored), None if expected is None else int(expected))
-    return scores, counts
+    return scores
 
 
 def _score(cell: Any) -> Score:

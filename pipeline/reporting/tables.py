@@ -108,9 +108,6 @@ def cells(results: Results) -> dict[str, dict[str, Cell]]:
             text = "" if score.value is None else format_number(score.value, decimals)
             interval = "" if score.ci is None else f"[{format_number(score.ci[0], decimals)}, {format_number(score.ci[1], decimals)}]"
             printed[method][column] = Cell(text, interval, method in best[column], notes.get(score.reason, 0))
-        scored, expected = results.counts[method]
-        printed[method]["n_scored"] = Cell("" if scored is None else str(scored))
-        printed[method]["n_expected"] = Cell("" if expected is None else str(expected))
     return printed
 
 
@@ -205,7 +202,7 @@ def _tex_tabular(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) 
 
 
 def _metrics(results: Results) -> list[str]:
-    return [*(column.name for column in COLUMNS), *results.further]
+    return [*main_columns(), *results.further]
 
 
 def _value(results: Results, method: str, column: str) -> float | None:

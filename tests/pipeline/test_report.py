@@ -69,6 +69,7 @@ def _scores() -> dict:
         row["flicker"] = {"value": 1.5, "ci": None, "n": 48, "reason": ""}
     methods["ground_truth"]["psnr_db"] = {"value": None, "ci": None, "n": 0, "reason": "infinite: compared with itself"}
     methods["ground_truth"]["kid_expert"] = {"value": float("-0.000001"), "ci": None, "n": 48, "reason": ""}
+    methods["shuffled_audio"]["n_scored"] = {"value": 46, "ci": None, "n": 46, "reason": "2 x no other test sentence with sound"}
     methods["copy_source"]["pose_over_seeds_deg"] = {"value": None, "ci": None, "n": 0, "reason": "has no seeds & <no> sampling_50%"}
     return {
         "methods": methods,
@@ -221,6 +222,7 @@ def test_markdown_and_tex_hold_intervals_footnotes_and_the_marked_published_bloc
     header = rows[0].count("|")
     assert all(row.count("|") == header for row in rows[: 2 + len(ISSUE_METHODS)])
     assert "Infinite: compared with itself." in markdown
+    assert "2 x no other test sentence with sound." in markdown
     assert "not measured here" in markdown
     assert re.search(r"\*\*\d+\.\d+\*\* \[\d", markdown)
     assert "0.689" in markdown
@@ -249,6 +251,8 @@ def test_page_is_well_formed_self_contained_and_small(report: Path) -> None:
     assert "url(" not in page
     assert checker.count["video"] == len(EMOTIONS)
     assert len(page) < 30e6
+    assert "cd" * 32 not in page
+    assert "[1, 0]" not in page
     for word in ("extra: loss", "fail", "not measured", "81.5", "Codebook".lower(), "has no seeds &amp; &lt;no&gt;"):
         assert word in page
     assert "/tmp/" not in page
@@ -361,9 +365,7 @@ def test_gallery_prefers_strong_levels_and_alternates_identities(report: Path) -
             "identity": ["a", "a", "b", "c"],
         }
     )
-    results = type(results)(
-        results.scores, results.counts, crops=crops, generated={"regression": pd.DataFrame({"clip": ["a1", "a2", "b1", "c1"]})}
-    )
+    results = type(results)(results.scores, crops=crops, generated={"regression": pd.DataFrame({"clip": ["a1", "a2", "b1", "c1"]})})
     assert [row["clip"] for row in choose_clips(results, 2)] == ["a1", "b1", "c1"]
     assert choose_clips(results, 0) == []
 
