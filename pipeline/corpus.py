@@ -13,11 +13,11 @@ from pipeline.context import Context
 
 def make_items(ctx: Context) -> list[Item]:
     """Items of every source, marked with source and adapter."""
-    items = []
-    for source in ctx.cfg.sources:
-        for item in ADAPTERS[source.adapter]().make_items(ctx, source):
-            items.append(replace(item, row={**item.row, "source": source.name, "adapter": source.adapter}))
-    return items
+    return [
+        replace(item, row={**item.row, "source": source.name, "adapter": source.adapter})
+        for source in ctx.cfg.sources
+        for item in ADAPTERS[source.adapter]().make_items(ctx, source)
+    ]
 
 
 def set_up(ctx: Context) -> dict[str, Any]:

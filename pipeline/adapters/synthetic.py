@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flowvqtalker.constants import FPS_HZ
-from flowvqtalker.corpus.make import Recipe, make_person, make_stills, make_talk, render_talk, truth_of
+from flowvqtalker.corpus.make import Person, Recipe, make_person, make_stills, make_talk, render_talk, truth_of
 from flowvqtalker.corpus.plan import ClipSpec, CorpusSize, make_plan
 from flowvqtalker.face import FaceModel, make_face_model
 from pipeline.clipstage import Item
@@ -43,7 +44,7 @@ def process(item: Item, model: FaceModel, ctx: Context, folder: Path) -> list[di
         seed=ctx.seed, size_px=numbers.raw_size_px, face_share=numbers.face_share, rate_wpm=numbers.rate_wpm,
         lead_s=numbers.lead_s, tail_s=numbers.tail_s, max_clip_s=numbers.max_clip_s,
     )  # fmt: skip
-    person = make_person(spec.identity, model, ctx.seed)
+    person = _person(spec.identity, model, ctx.seed)
     row = _labels(item, spec)
     if spec.kind == "stills":
         name, count = f"stills/{spec.clip}.npz", numbers.stills_per_identity
@@ -58,6 +59,12 @@ def process(item: Item, model: FaceModel, ctx: Context, folder: Path) -> list[di
     tags = synthetic_metadata(_MADE_BY, title=spec.clip)
     write_video(folder / video, render_talk(talk, model), fps_hz=FPS_HZ, sound=talk.speech.samples, crf=numbers.crf, metadata=tags)
     return [{**row, "file": video, "truth": truth, "n_frames": talk.n_frames, "fps_hz": FPS_HZ, "seconds": talk.n_frames / FPS_HZ}]
+
+
+@lru_cache(maxsize=2)
+def _person(identity: str, model: FaceModel, seed: int) -> Person:
+    """Clips of one identity follow each other, and painting a face takes as long as rendering ten frames."""
+    return make_person(identity, model, seed)
 
 
 def _labels(item: Item, spec: ClipSpec) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.corpus.plan import ClipSpec
 from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.face.model import FaceModel
-from flowvqtalker.face.pose import transform
 from flowvqtalker.motion import Generators, Motion, Style, draw_still, draw_style, generate_motion
 from flowvqtalker.motion.nonverbal import rotation_matrices
 from flowvqtalker.render.background import make_background
@@ -104,25 +103,25 @@ def draw_camera(generator: np.random.Generator, face_width_cm: float, recipe: Re
     )
 
 
-def project_landmarks(model: FaceModel, alpha: np.ndarray, beta: np.ndarray, pose: np.ndarray, camera: Camera) -> np.ndarray:
-    """The 68 landmarks of every frame, (T, 68, 2) float32 px in the raw frame.
-
-    Args:
-        model: face model.
-        alpha: (A,) identity.
-        beta: (T, E) expression.
-        pose: (T, 6).
-        camera: the clip's camera.
-    """
-    with torch.no_grad():
-        points = model.landmarks(torch.from_numpy(np.asarray(alpha, np.float32)), torch.from_numpy(np.asarray(beta, np.float32)))
-        return project(transform(points, torch.from_numpy(np.asarray(pose, np.float32))), camera).numpy()
-
-
 def posed_vertices(model: FaceModel, person: Person, beta: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """World positions (V, 3) float32 [cm] of one frame."""
     rotation = rotation_matrices(np.asarray(pose[None, :3], float))[0].astype(np.float32)
     return model.frame(person.alpha, beta, person.neutral) @ rotation.T + np.asarray(pose[3:], np.float32)
+
+
+def project_landmarks(model: FaceModel, person: Person, beta: np.ndarray, pose: np.ndarray, camera: Camera) -> np.ndarray:
+    """The 68 landmarks of every frame as they are drawn, (T, 68, 2) float32 px in the raw frame.
+
+    Args:
+        model: face model.
+        person: whose face it is.
+        beta: (T, E) expression.
+        pose: (T, 6).
+        camera: the clip's camera.
+    """
+    points = np.stack([posed_vertices(model, person, b, p)[model.landmarks68] for b, p in zip(beta, pose, strict=True)])
+    with torch.no_grad():
+        return project(torch.from_numpy(points), camera).numpy().astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +195,7 @@ def truth_of(talk: Talk, model: FaceModel) -> dict[str, np.ndarray]:
         "alpha": talk.person.alpha,
         "beta": motion.beta,
         "pose": motion.pose,
-        "landmarks_px": project_landmarks(model, talk.person.alpha, motion.beta, motion.pose, camera),
+        "landmarks_px": project_landmarks(model, talk.person, motion.beta, motion.pose, camera),
         "camera": np.array([camera.focal_px, camera.cx, camera.cy], np.float32),
         "distance_cm": np.float32(camera.distance_cm),
         "blinks": motion.blinks,
@@ -229,7 +228,7 @@ def make_stills(spec: ClipSpec, count: int, person: Person, recipe: Recipe, mode
         beta, pose, emotion, intensity = draw_still(generator, person.style)
         camera, light = draw_camera(generator, person.face_width_cm, recipe), sample_light(generator)
         frames.append(_render(model, person, beta, pose, camera, light, behind))
-        marks.append(project_landmarks(model, person.alpha, beta[None], pose[None], camera)[0])
+        marks.append(project_landmarks(model, person, beta[None], pose[None], camera)[0])
         betas.append(beta)
         poses.append(pose)
         cameras.append([camera.focal_px, camera.cx, camera.cy, camera.distance_cm])

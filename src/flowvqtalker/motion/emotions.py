@@ -39,7 +39,7 @@ EMOTION_TARGETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             noseSneer=0.80, mouthUpperUp=0.42, browDown=0.40, eyeSquint=0.32, cheekSquint=0.30, mouthFrown=0.28, mouthShrugLower=0.20
         ),
         "fear": _both(browInnerUp=0.80, browOuterUp=0.35, browDown=0.25, eyeWide=0.75, mouthStretch=0.58, mouthFrown=0.12, jawOpen=0.06),
-        "happy": _both(mouthSmile=0.72, cheekSquint=0.60, eyeSquint=0.22, mouthDimple=0.15, mouthUpperUp=0.16, browOuterUp=0.10),
+        "happy": _both(mouthSmile=0.85, cheekSquint=0.68, eyeSquint=0.24, mouthDimple=0.15, mouthUpperUp=0.16, browOuterUp=0.10),
         "sad": _both(browInnerUp=0.82, browDown=0.20, mouthFrown=0.68, mouthShrugLower=0.34, eyeBlink=0.14, eyeSquint=0.12),
         "surprised": _both(browInnerUp=0.82, browOuterUp=0.82, eyeWide=0.70, jawOpen=0.16),
     }

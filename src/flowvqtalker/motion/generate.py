@@ -32,7 +32,7 @@ _ROUND = [EXPRESSION_INDEX["mouthPucker"], EXPRESSION_INDEX["mouthFunnel"]]
 _SPREADING = [EXPRESSION_INDEX[f"{name}_{side}"] for name in ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown") for side in "LR"]
 
 #: While a person talks, speech leaves this share of the mouth to the emotion.
-_EMOTION_IN_TALK = 0.8
+_EMOTION_IN_TALK = 0.9
 #: How strongly speech moves the mouth in each emotion at full intensity.
 _ARTICULATION = {
     "neutral": 1.0, "angry": 1.15, "contempt": 0.92, "disgusted": 1.0, "fear": 1.05, "happy": 1.1, "sad": 0.85, "surprised": 1.1

@@ -96,7 +96,7 @@ def test_neutral_start_is_calm():
 
 def test_generated_blink_rate_is_the_declared_one_times_the_style(speeches):
     onsets, seconds = 0, 0.0
-    for number in range(500):
+    for number in range(250):
         motion = generate_motion(speeches[number % 14], "happy", 1.0, STYLE, Generators(0, f"r{number}", 1), n_frames=70)
         onsets += int((motion.blinks[:, 0] > 0).sum())
         seconds += 70 / FPS_HZ
