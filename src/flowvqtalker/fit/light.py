@@ -55,7 +55,7 @@ def sample_bilinear(image: Tensor, uv: Tensor) -> Tensor:
     return sampled[:, :, 0].transpose(1, 2)
 
 
-def fit_light(colours: Tensor, normals: Tensor, weights: Tensor, ridge: float = 1e-2) -> Tensor:
+def fit_light(colours: Tensor, normals: Tensor, weights: Tensor, ridge: float = 1e-3) -> Tensor:
     """Light of each frame from points of one material.
 
     Args:
@@ -102,9 +102,13 @@ class SkinPatches:
 
     @classmethod
     def of(cls, model: FaceModel, part: str = "skin", count: int = 200) -> SkinPatches:
-        """At most ``count`` triangles spread over the named part (over the whole head when the model has no such part)."""
+        """At most ``count`` triangles spread over the face's part of that name (over all triangles when the model has no such part)."""
         keep = model.triangle_part == model.part(part) if part in model.part_names else np.ones(len(model.triangles), dtype=bool)
-        candidates = np.flatnonzero(keep)
+        # Between brows and chin, in front of the ears: hair covers the rest of the skin.
+        centres, landmarks = model.mean[model.triangles].mean(1), model.mean[model.landmarks68]
+        low, high = landmarks[8, 1], landmarks[17:27, 1].max() + 1.0
+        face = keep & (centres[:, 1] > low) & (centres[:, 1] < high) & (centres[:, 2] > landmarks[[0, 16], 2].max())
+        candidates = np.flatnonzero(face if face.any() else keep)
         picked = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(count, len(candidates))).round().astype(int))]
         corners = model.triangles[picked]
         arrays = (model.mean[corners], model.identity[:, corners], model.expression[:, corners])
@@ -136,4 +140,7 @@ def estimate_light(frames: Tensor, patches: SkinPatches, alpha: Tensor, beta: Te
     to_camera = torch.nn.functional.normalize(centres.new_tensor([0.0, 0.0, camera.distance_cm]) - centres, dim=-1)
     # Patches that look away from the camera are hidden or too slanted to read a colour from.
     facing = ((normals * to_camera).sum(-1) - 0.2).clamp_min(0)
-    return fit_light(sample_bilinear(frames, project(centres, camera)), normals, facing)
+    uv = project(centres, camera)
+    limit = uv.new_tensor([frames.shape[-1] - 1, frames.shape[-2] - 1])
+    inside = ((uv >= 0) & (uv <= limit)).all(-1)
+    return fit_light(sample_bilinear(frames, uv), normals, facing * inside)
