@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from flowvqtalker.audio import compute_mel, mel_windows
+from flowvqtalker.flow.model import load_motion
 from flowvqtalker.flow.motionflow import MotionFlow
 from flowvqtalker.flow.sampling import MotionRequest, rollout
 from flowvqtalker.image.codebook import Codebook, load_codebook
