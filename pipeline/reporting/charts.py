@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["line_chart", "ticks"]
 
 WIDTH, HEIGHT = 320, 170
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 26
+LEFT, RIGHT, TOP, BOTTOM = 46, 16, 10, 26
 #: A positive curve that spans more than this factor is drawn on a logarithmic scale.
 LOG_RATIO = 60.0
 

@@ -122,7 +122,11 @@ def _encode(results: Results, row: dict, params: ReportParams, path: Path) -> Ga
         frames,
         sound=sound,
         crf=params.gallery_crf,
-        metadata=synthetic_metadata("the FlowVQTalker pipeline, report step", title=f"{row['clip']}: {', '.join(strips)}"),
+        metadata=synthetic_metadata(
+            "the FlowVQTalker pipeline, report step",
+            title=str(row["clip"]),
+            description=f"Left to right: {', '.join(strips)}. Only {REAL} is a recording (or a rendered one, in the embedded corpus).",
+        ),
     )
     return GalleryClip(
         str(row["clip"]),
