@@ -27,6 +27,7 @@ class ImagegenLosses:
         warp_l1, warp_perceptual: of the warped source.
         smooth: of the squared differences of neighbouring flow vectors, in quarter-resolution pixels.
         code: cross-entropy of the code logits.
+        code_tokens_share: share of the tokens, drawn anew in each step, that enter the cross-entropy.
         feature: squared distance of the vectors to the target's codes, in units of the codes' mean variance.
         l1, perceptual: of the frame.
         gan: of the adversarial loss; 0 trains no discriminator.
@@ -38,6 +39,7 @@ class ImagegenLosses:
     warp_perceptual: float
     smooth: float
     code: float
+    code_tokens_share: float
     feature: float
     l1: float
     perceptual: float
@@ -150,9 +152,12 @@ class ImagegenTask(Task):
         logs["feature"] = float(feature.detach())
         loss = self.weights.feature * feature
         if self.model.config.codes:
-            logits = self.model.code_logits(vectors.permute(0, 2, 3, 1).flatten(0, 2))
-            indices = quantised.indices.reshape(-1)
-            entropy = (token_weight.reshape(-1) * F.cross_entropy(logits, indices, reduction="none")).mean()
+            # A random share of the tokens is enough for a gradient; K logits for each of them are the dearest tensor of a step.
+            n_tokens = quantised.indices.numel()
+            chosen = torch.randperm(n_tokens)[: max(1, int(n_tokens * self.weights.code_tokens_share))]
+            logits = self.model.code_logits(vectors.permute(0, 2, 3, 1).flatten(0, 2)[chosen])
+            indices = quantised.indices.reshape(-1)[chosen]
+            entropy = (token_weight.reshape(-1)[chosen] * F.cross_entropy(logits, indices, reduction="none")).mean()
             logs |= {"cross_entropy": float(entropy.detach()), "code_accuracy": float((logits.argmax(1) == indices).float().mean())}
             loss = loss + self.weights.code * entropy
         return loss

@@ -27,7 +27,7 @@ def codebook_task(gan: float = 0.0, lr: float = 3e-3) -> CodebookTask:
 
 
 def imagegen_task(lr: float = 3e-3, **flags: bool) -> ImagegenTask:
-    weights = ImagegenLosses(1.0, 0.1, 0.01, 0.5, 1.0, 1.0, 0.1, 0.01, 1.0, 1.0, 10, 15, 20)
+    weights = ImagegenLosses(1.0, 0.1, 0.01, 0.5, 0.5, 1.0, 1.0, 0.1, 0.01, 1.0, 1.0, 10, 15, 20)
     frames = make_frames()
     codebook = make_codebook()
     return ImagegenTask(
