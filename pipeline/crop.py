@@ -62,7 +62,7 @@ def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> lis
     labels = {name: row[name] for name in LABELS} | {"source_clip": item.clip, "source_sha256": row["sha256"], "size_px": ctx.cfg.size_px}
     root = ctx.reads["corpus"].parent
     if row["kind"] == "stills":
-        return [labels | crop_stills(item.clip, read_npz(root / row["truth"]), loaded, ctx.cfg, folder)]
+        return [labels | crop_stills(item.clip, read_npz(root / row["file"]), loaded, ctx.cfg, folder)]
     path = resolve_source(corpus, row["file"], root)
     sidecar = resolve_source(corpus, row["sidecar"], root) if row["sidecar"] else None
     pieces, count = open_pieces(path)

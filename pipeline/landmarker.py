@@ -89,7 +89,7 @@ def spread(count: int, wanted: int) -> np.ndarray:
 
 def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
     """Frames and true landmarks of one corpus row, at most ``wanted`` evenly spread frames of it."""
-    truth = read_npz(root / row.truth)
+    truth = read_npz(root / (row.file if row.kind == "stills" else row.truth))
     count = len(truth["landmarks_px"])
     index = np.arange(count) if wanted is None else spread(count, wanted)
     frames = truth["frames"][index] if row.kind == "stills" else media.read_frames(root / row.file, index)
@@ -97,8 +97,8 @@ def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
 
 
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Clips of a split that have truth and may serve the landmarker."""
-    serves = [row.status == "ok" and row.truth != "" and "landmarker" in re.findall(r"[a-z]+", row.uses) for row in table.itertuples()]
+    """Clips of a split that have truth (stills carry theirs) and may serve the landmarker."""
+    serves = [row.status == "ok" and (row.truth != "" or row.kind == "stills") and "landmarker" in re.findall(r"[a-z]+", row.uses) for row in table.itertuples()]
     return table.loc[np.array(serves, bool) & (table["split"] == split)]
 
 

@@ -171,7 +171,7 @@ def _labels(path: Path, given: dict[str, str], split: str, source: Source) -> di
         "sentence": "",
         "take": 1,
         "split": chosen,
-        "uses": " ".join(uses),
+        "uses": "+".join(uses),
         "role": "talk",
         "reason": "" if given.get("split") else NOT_DISJOINT,
     }
