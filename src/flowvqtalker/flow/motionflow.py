@@ -43,6 +43,7 @@ class FlowConfig:
         long_dims: Kept dimensions that the long history watches (the lids).
         audio_width: Width of the flow's own audio encoder.
         conditioner_width: Width of the audio conditioner.
+        conditioner_dropout: Dropout in the audio conditioner.
         conditioners: Number of cross-fitted conditioners, whose mean is the plan; 0 without ``residual``.
         encoder_layers: Self-attention layers over the condition tokens.
         dropout: Dropout in the encoders.
@@ -63,6 +64,7 @@ class FlowConfig:
     long_dims: tuple[int, ...]
     audio_width: int
     conditioner_width: int
+    conditioner_dropout: float
     conditioners: int
     encoder_layers: int
     dropout: float
@@ -159,7 +161,7 @@ class MotionFlow(nn.Module):
         }.items():
             self.register_buffer(name, value)
         self.conditioners = nn.ModuleList(
-            Conditioner(features, labels, config.conditioner_width, config.dropout) for _ in range(config.conditioners)
+            Conditioner(features, labels, config.conditioner_width, config.conditioner_dropout) for _ in range(config.conditioners)
         ).requires_grad_(False)
         self.audio = AudioEncoder(config.audio_width, (1, 2, 4), 0, config.dropout)
         static = [features, config.audio_width]

@@ -33,7 +33,8 @@ class FlowTraining:
         history_dropout_share: Share of windows with dropout.
         history_noise: Standard deviation of the noise on the history, in standardised units.
         dequantisation: Standard deviation of the noise on what is modelled, in standardised units.
-        weight_decay: Decoupled weight decay.
+        weight_decay: Decoupled weight decay of the flow.
+        conditioner_weight_decay: Decoupled weight decay of a conditioner.
         motion_weight: Weight of the error within a window against the error of its mean, in the conditioner's loss.
         mel_gain: Largest change of a clip's level in training, in mel units.
         mel_shift: Largest shift of a clip's mel bins in training.
@@ -49,6 +50,7 @@ class FlowTraining:
     history_noise: float
     dequantisation: float
     weight_decay: float
+    conditioner_weight_decay: float
     motion_weight: float
     mel_gain: float
     mel_shift: int
@@ -113,7 +115,7 @@ class ConditionerTask(Task):
         self.audio = AudioBank(clips, net.context)
         self.train_clips, self.held_out = list(train), list(held_out)
         self.modules = {"conditioner": net}
-        self.optimizers = {"adam": torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=settings.weight_decay)}
+        self.optimizers = {"adam": torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=settings.conditioner_weight_decay)}
         self.ema_names = ("conditioner",)
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,0 +1,143 @@
+"""Train ExpFlow and PoseFlow, or the regression baseline, of one variant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+
+from flowvqtalker.constants import EMOTIONS, N_EMOTIONS, intensity_of
+from flowvqtalker.flow.diagnostics import rollout_metrics
+from flowvqtalker.flow.model import motion_state
+from flowvqtalker.flow.motionflow import FlowConfig
+from flowvqtalker.flow.stack import StackConfig
+from flowvqtalker.flow.windows import MotionClip
+from flowvqtalker.seeding import derive_seed
+from flowvqtalker.train.flow import FlowTraining, fit_motion
+from flowvqtalker.train.loop import LoopConfig
+from pipeline.context import Context
+from pipeline.errors import PipelineError
+from pipeline.io import ok_rows, read_index, read_npz
+from pipeline.params.flow import FlowLoopParams, FlowParams
+from pipeline.training import TrainingFolder, main
+
+POSE_MIN_SD = 0.0
+
+
+def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
+    """Training and validation clips that are fitted and have sound, with the source frame of their identity.
+
+    The source is the first frame of the identity's enrolment clip, or of the clip itself where there is none. Without a validation
+    split every tenth clip (at least one) validates; a single clip validates itself.
+    """
+    crop = ok_rows(read_index(ctx.reads["crop"], "crop"))
+    files: dict[str, pd.Series] = {
+        name: ok_rows(read_index(ctx.reads[name], name)).set_index("clip")["file"] for name in ("fit3dmm", "audio")
+    }
+    crop = crop[(crop["kind"] != "stills") & (crop["audio_status"] == "ok")]
+    crop = crop[crop["clip"].isin(files["fit3dmm"].index) & crop["clip"].isin(files["audio"].index)]
+    crop = crop[["flow" in re.findall(r"[a-z]+", uses) for uses in crop["uses"]]]
+    fits = {clip: read_npz(ctx.reads["fit3dmm"].parent / files["fit3dmm"][clip]) for clip in crop["clip"]}
+    sources = {row.identity: fits[row.clip] for row in crop[crop["role"] == "enrol"].itertuples()}
+    by_split: dict[str, list[MotionClip]] = {"train": [], "val": []}
+    for row in crop[crop["split"].isin(["train", "val"])].sort_values("clip").itertuples():
+        fit, audio = fits[row.clip], read_npz(ctx.reads["audio"].parent / files["audio"][row.clip])
+        source = sources.get(row.identity, fit)
+        frames = min(len(fit["beta"]), len(audio["start"]))
+        level = 0 if pd.isna(row.level) else int(row.level)
+        by_split[row.split].append(
+            MotionClip(
+                name=row.clip, identity=row.identity, mel=torch.from_numpy(audio["mel"]), start=torch.from_numpy(audio["start"][:frames]),
+                beta=torch.from_numpy(fit["beta"][:frames]).float(), pose=torch.from_numpy(fit["pose"][:frames]).float(),
+                beta0=torch.from_numpy(source["beta"][0]).float(), pose0=torch.from_numpy(source["pose"][0]).float(),
+                emotion=EMOTIONS.index(row.emotion) if row.emotion else -1, intensity=intensity_of(row.emotion, level),
+            )
+        )  # fmt: skip
+    train, val = by_split["train"], by_split["val"]
+    if not train:
+        raise PipelineError(
+            f"{ctx.reads['crop']}: no training clip has status ok, sound, a fit and the use 'flow'",
+            "look at the columns status, audio_status, split and uses of that table, and at corpus.sources[].use in params.yaml",
+        )
+    if not val:
+        val = train[::10]
+        train = [clip for clip in train if clip not in val] or train
+        ctx.log.warning("no validation clip: %d of the training clips validate instead", len(val))
+    return train, val
+
+
+def loop_config(params: FlowLoopParams) -> LoopConfig:
+    """Settings of the shared loop from the parameters."""
+    return LoopConfig(
+        params.steps, params.lr, params.warmup_steps, params.final_lr_share, params.grad_clip, params.ema_decay,
+        params.validate_every, params.validate_every, "loss", params.patience,
+    )  # fmt: skip
+
+
+def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> FlowConfig:
+    """Shape of ExpFlow or PoseFlow from the parameters."""
+    pose = kind == "pose"
+    part = cfg.pose if pose else cfg
+    stack = StackConfig(
+        features=coefficients, labels=N_EMOTIONS, steps=part.flow_steps, width=part.width, heads=part.heads, coupling=cfg.coupling,
+        coupling_layers=cfg.coupling_layers, scale_bound=cfg.scale_bound, actnorm="shared" if pose else cfg.actnorm,
+        prior="gaussian" if pose else cfg.prior, nu=cfg.nu, separation=cfg.separation,
+    )  # fmt: skip
+    return FlowConfig(
+        kind="pose" if pose else "expression", model=cfg.model, coefficients=coefficients, stack=stack, tau=cfg.tau,
+        frames_per_token=cfg.frames_per_token, long_frames=0 if pose else cfg.long_frames, long_stride=cfg.long_stride, long_dims=(),
+        audio_width=cfg.audio_width, conditioner_width=cfg.conditioner.width, conditioner_dropout=cfg.conditioner.dropout,
+        conditioners=0 if pose or not cfg.residual else cfg.conditioner.folds,
+        encoder_layers=cfg.encoder_layers, dropout=cfg.dropout, order=cfg.pose.order if pose else 0, latent_rho=part.latent_rho,
+        clamp=cfg.innovation_clamp, seed=seed,
+    )  # fmt: skip
+
+
+def run(ctx: Context, folder: TrainingFolder) -> None:
+    """Train and publish the models of one variant."""
+    cfg: FlowParams = ctx.cfg
+    train, val = read_clips(ctx)
+    ctx.log.info("%d training and %d validation clips, %d frames", len(train), len(val), sum(len(clip.beta) for clip in train))
+    files: dict[str, Any] = {}
+    metrics: dict[str, float] = {"n_train_clips": len(train), "n_val_clips": len(val)}
+    for kind in ("expression",) if cfg.model == "regression" else ("expression", "pose"):
+        part = cfg.pose if kind == "pose" else cfg
+        settings = FlowTraining(
+            batch=part.training.batch, window=cfg.window, conditioner_batch=cfg.conditioner.training.batch, history_dropout=cfg.history_dropout,
+            history_dropout_share=cfg.history_dropout_share, history_noise=part.history_noise, dequantisation=cfg.dequantisation,
+            weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
+            motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain,
+            mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
+        )  # fmt: skip
+        seed = derive_seed(ctx.seed, "flow", kind)
+        coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]
+        trained = fit_motion(
+            flow_config(cfg, kind, coefficients, seed % 2**31), train, val, settings, conditioner_loop=loop_config(cfg.conditioner.training),
+            flow_loop=loop_config(part.training), seed=seed, hooks=hooks_of(folder),
+        )  # fmt: skip
+        name = {"expression": "expflow", "pose": "poseflow"}[kind] if cfg.model == "flow" else "regression"
+        files[f"{name}.pt"] = motion_state(trained.flow)
+        metrics |= {f"{name}_{key}": value for key, value in (trained.metrics | rollout_metrics(trained.flow, val, seed)).items()}
+    ctx.log.info("%s", {name: round(value, 3) for name, value in metrics.items()})
+    folder.publish({**files, "metrics.json": metrics})
+
+
+def hooks_of(folder: TrainingFolder) -> Callable[[str], dict[str, Any]]:
+    """Resume, checkpoint, history and progress of each phase of the training, by the phase's name."""
+
+    def hooks(phase: str) -> dict[str, Any]:
+        return {
+            "resume": folder.load_checkpoint(phase),
+            "save": lambda state: folder.save_checkpoint(phase, state),
+            "log": lambda step, split, values: folder.log_history(step, f"{phase}_{split}", values),
+            "progress": phase,
+        }
+
+    return hooks
+
+
+if __name__ == "__main__":
+    main(run)
