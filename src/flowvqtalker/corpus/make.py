@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -131,9 +132,9 @@ class Talk:
     Attributes:
         speech: the sound, as long as the clip, with phonemes.
         motion: coefficients, pose, blinks.
-        camera: the clip's camera.
+        camera: the identity's camera.
         person: who talks.
-        light: the clip's light.
+        light: the identity's light.
         background: (size, size, 3) uint8.
     """
 
@@ -153,8 +154,11 @@ class Talk:
 def make_talk(spec: ClipSpec, person: Person, recipe: Recipe) -> Talk:
     """Speech and motion of a talking or enrolment clip.
 
-    The sentence, its prosody, the performance of the emotion, camera, light and background are shared by all takes; see ``Generators``.
+    The sentence, its prosody and the performance of the emotion are shared by all takes; see ``Generators``. Camera, light and background
+    belong to the identity, one studio a person as in MEAD: they are no driving coefficients, so a generator that sees the enrolment frame
+    could not know another clip's (docs/decisions/0011).
     """
+    studio = partial(numpy_generator, recipe.seed, spec.identity, "studio")
     generators = Generators(recipe.seed, spec.performance, spec.take)
     prosody = prosody_of(spec.emotion, spec.intensity, generators.shared("prosody"), rate_wpm=recipe.rate_wpm)
     said = synthesize(spec.text, VOICES[spec.number % len(VOICES)], prosody)
@@ -168,10 +172,10 @@ def make_talk(spec: ClipSpec, person: Person, recipe: Recipe) -> Talk:
     return Talk(
         speech=speech,
         motion=motion,
-        camera=draw_camera(generators.shared("camera"), person.face_width_cm, recipe),
+        camera=draw_camera(studio("camera"), person.face_width_cm, recipe),
         person=person,
-        light=sample_light(generators.shared("light")),
-        background=make_background(generators.shared("background"), (recipe.size_px, recipe.size_px)),
+        light=sample_light(studio("light")),
+        background=make_background(studio("background"), (recipe.size_px, recipe.size_px)),
     )
 
 
@@ -197,7 +201,7 @@ def truth_of(talk: Talk, model: FaceModel) -> dict[str, np.ndarray]:
         "pose": motion.pose,
         "landmarks_px": project_landmarks(model, talk.person, motion.beta, motion.pose, camera),
         "camera": np.array([camera.focal_px, camera.cx, camera.cy], np.float32),
-        "distance_cm": np.float32(camera.distance_cm),
+        "distance_cm": np.array(camera.distance_cm, np.float32),
         "blinks": motion.blinks,
         "strength": motion.strength,
         "seal": motion.seal,
