@@ -93,6 +93,7 @@ class FaceModel:
         occlusion: (V,) float32 in [0, 1], baked ambient light that reaches a vertex.
         contacts: rows of lips and lids that must not cross.
         shell: lids that stay outside the eyeballs.
+        limits: pairs (i, j) of expressions where i has effect only up to the value of j: lips can only close what the jaw opened.
         expression_names: EXPRESSIONS for every model of this project.
     """
 
@@ -113,6 +114,7 @@ class FaceModel:
     occlusion: Array
     contacts: tuple[Contact, ...] = ()
     shell: Shell = field(default_factory=lambda: Shell(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)))
+    limits: tuple[tuple[int, int], ...] = ()
     expression_names: tuple[str, ...] = EXPRESSIONS
 
     def __post_init__(self) -> None:
@@ -209,7 +211,9 @@ class FaceModel:
         """
         check_shape("beta", beta, (self.n_expression,))
         out = (self.neutral(alpha) if neutral is None else neutral).copy()
-        beta32 = np.asarray(beta, np.float32)
+        beta32 = np.array(beta, np.float32)
+        for limited, by in self.limits:
+            beta32[limited] = min(beta32[limited], beta32[by])
         starts, index, delta = self._sparse
         kernels.add_shapes(out, beta32, starts, index, delta)
         for contact in self.contacts:
@@ -315,6 +319,9 @@ class _Subset:
         check_shape("alpha's last dimension", alpha[(0,) * (alpha.ndim - 1)], (self.model.n_identity,))
         check_shape("beta's last dimension", beta[(0,) * (beta.ndim - 1)], (self.model.n_expression,))
         t = self._tensors(beta.dtype, beta.device)
+        for limited, by in self.model.limits:
+            lower = torch.minimum(beta[..., limited], beta[..., by])
+            beta = torch.cat([beta[..., :limited], lower[..., None], beta[..., limited + 1 :]], dim=-1)
         lead = torch.broadcast_shapes(alpha.shape[:-1], beta.shape[:-1])
         points = (t["mean"] + alpha @ t["identity"] + beta @ t["expression"]).expand(*lead, -1).reshape(*lead, -1, 3)
         for number in range(len(self.contacts)):

@@ -198,7 +198,7 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     albedo = albedo * (1 - lash) + lash * np.array([0.012, 0.009, 0.008], np.float32)
     # Brows: hair colour, darker than blond hair, broken into slanted strokes.
     brow = _brow_mask(x, y, float(generator.uniform(0.75, 1.05) + 0.35 * masculine), float(generator.uniform(-0.15, 0.3)), float(generator.uniform(-0.12, 0.12)))
-    strokes = 0.5 + 0.5 * np.sin((np.abs(x) * 0.9 - y * 0.55) * 42.0 + 3.0 * smooth_noise(generator, size, 60))
+    strokes = 0.5 + 0.5 * np.sin((np.abs(x) * 0.9 - y * 0.55) * 36.0 + 4.0 * smooth_noise(generator, size, 110))
     brow = (np.clip(brow * (0.72 + 0.38 * strokes), 0, 1) * generator.uniform(0.78, 0.95)).astype(np.float32)[..., None]
     brow_colour = np.minimum(hair, 0.16) * 0.7 + 0.003
     albedo = albedo * (1 - brow) + brow * brow_colour
@@ -275,7 +275,7 @@ def wrinkle_maps() -> Array:
     maps["forehead_inner"] = sum(_crease(x, y, [(-1.9, h - 0.35), (-0.8, h), (0, h + 0.05), (0.8, h), (1.9, h - 0.35)], 0.12, d) for h, d in ((3.0, 0.45), (3.8, 0.42), (4.6, 0.3)))
     maps["frown"] = sum(_crease(x, y, [(s * 0.38, 0.75), (s * 0.48, 1.5), (s * 0.62, 2.5)], 0.12, 0.60) for s in (-1, 1)) + _crease(x, y, [(-0.6, 0.35), (0.6, 0.35)], 0.10, 0.30)
     maps["nose"] = sum(_crease(x, y, [(s * 0.15, h), (s * 0.75, h - 0.15), (s * 1.15, h - 0.6)], 0.11, 0.42) for s in (-1, 1) for h in (-0.1, -0.6, -1.1))
-    maps["chin"] = 0.35 * np.exp(-(((x / 1.5) ** 2 + ((y + 10.0) / 1.0) ** 2) ** 1.5)) * np.sin(x * 7.5) * np.sin(y * 8.2) + _crease(x, y, [(-1.4, -8.95), (0, -8.75), (1.4, -8.95)], 0.16, 0.30)
+    maps["chin"] = 0.42 * np.exp(-(((x / 1.5) ** 2 + ((y + 10.0) / 1.0) ** 2) ** 1.5)) * smooth_noise(np.random.default_rng(1), WRINKLE_SIZE, 90) + _crease(x, y, [(-1.4, -8.95), (0, -8.75), (1.4, -8.95)], 0.16, 0.30)
     for s, name in ((-1, "r"), (1, "l")):
         maps[f"fold_{name}"] = _crease(x, y, [(s * 1.55, -4.3), (s * 2.35, -5.0), (s * 3.05, -6.1), (s * 3.35, -7.3)], 0.17, 0.58)
         maps[f"crow_{name}"] = sum(_crease(x, y, [(s * 4.75, 0.05 + 0.25 * k), (s * 5.2, 0.0 + 0.5 * k), (s * 5.75, -0.05 + 0.8 * k)], 0.085, 0.42) for k in (-1, 0, 1)) + _crease(

@@ -9,12 +9,12 @@ from scipy.spatial import cKDTree
 from flowvqtalker.face.clay import surface
 from flowvqtalker.face.clay.identity import NAMES, identity_fields
 from flowvqtalker.face.clay.loft import LAST_LEVEL, frontal_to_chart, loft
-from flowvqtalker.face.clay.shapes import Chart, jaw_weight, lid_columns, lip_ring_weights, lip_side, make_expressions
+from flowvqtalker.face.clay.shapes import Chart, close_mouth, jaw_weight, lid_columns, lip_ring_weights, lip_side, make_expressions
 from flowvqtalker.face.clay.surface import PARTS, Parts, bump, smoothstep
 from flowvqtalker.face.clay.topology import (
-    BORDER_RING, EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin, _rings_to_triangles, make_skin,
+    BORDER_RING, EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin, _rings_to_triangles, column_angles, make_skin,
 )  # fmt: skip
-from flowvqtalker.face.expressions import EXPRESSIONS
+from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.face.model import Contact, FaceModel, Shell
 
 Array = NDArray[np.float64]
@@ -105,9 +105,9 @@ def make_clay() -> FaceModel:
     near_mouth = np.zeros(n_skin)
     near_mouth[skin.mouth] = np.interp(np.arange(len(LIP_RINGS) + 1), [0, BORDER_RING, len(LIP_RINGS)], [1.0, 0.75, 0.0])[:, None]
     lid_upper, lid_lower, lid_gap = np.zeros(n_skin), np.zeros(n_skin), np.zeros(n_skin)
-    phi = 2 * np.pi * np.arange(EYE_COLUMNS) / EYE_COLUMNS
+    phi = column_angles(EYE_COLUMNS)
     # At the corners the columns belong to neither lid.
-    share_up, share_low = np.maximum(np.sin(phi), 0) ** 0.35, np.maximum(-np.sin(phi), 0) ** 0.35
+    share_up, share_low = np.maximum(np.sin(phi), 0) ** 0.1, np.maximum(-np.sin(phi), 0) ** 0.1
     gaps = []
     for eye in range(2):
         margin = skin_points[skin.eye[eye, 0]]
@@ -205,6 +205,9 @@ def make_clay() -> FaceModel:
     mirror_all = np.concatenate(mirror).astype(np.int64)
     chart = Chart(all_points, *(column[key] for key in ("x", "y", "skin", "front", "jaw", "lip", "red", "lid_upper", "lid_lower", "lid_gap")))
     expression = make_expressions(chart, mirror_all)
+    lips = [(skin.mouth[ring], float(share)) for ring, share in enumerate(lip_weights)]
+    lips += [(cavity_index[row * MOUTH_COLUMNS : (row + 1) * MOUTH_COLUMNS], share) for row, share in enumerate((1.0, 1.0, 0.7))]
+    close_mouth(expression, lips)
     identity, centre_identity = _identity(all_points, column, part, skin, ball_index, inside_index, cavity_index)
 
     return FaceModel(
@@ -225,6 +228,7 @@ def make_clay() -> FaceModel:
         occlusion=_occlusion(all_points, column, part, n_skin, n_rows, cavity_index, inside_index).astype(np.float32),
         contacts=_contacts(skin, inside_index, cavity_index),
         shell=_shell(skin, all_points, inside_index),
+        limits=((EXPRESSION_INDEX["mouthClose"], EXPRESSION_INDEX["jawOpen"]),),
         expression_names=EXPRESSIONS,
     )
 
@@ -315,7 +319,7 @@ def _landmarks(skin: Skin, points: Array) -> Index:
     found[31:34] = frontal([-1.25, -0.62, 0.0], [-4.85, -5.0, -5.05])
     found[34:36] = skin.mirror[found[31:33][::-1]]
     quarter = EYE_COLUMNS // 4
-    third = round(EYE_COLUMNS * np.arccos(0.36) / (2 * np.pi))
+    third = int(np.argmin(np.abs(np.cos(column_angles(EYE_COLUMNS)[: quarter + 1]) - 0.36)))
     right, left = skin.eye[0, 0], skin.eye[1, 0]
     ups = [2 * quarter - third, third]
     found[36:42] = right[[0, ups[1], ups[0], 2 * quarter, EYE_COLUMNS - ups[0], EYE_COLUMNS - ups[1]]]
@@ -323,7 +327,7 @@ def _landmarks(skin: Skin, points: Array) -> Index:
     border, margin = skin.mouth[BORDER_RING], skin.mouth[0]
 
     def at(across: float, *, upper: bool) -> int:
-        column = round(MOUTH_COLUMNS * np.arccos(across) / (2 * np.pi))
+        column = int(np.argmin(np.abs(np.cos(column_angles(MOUTH_COLUMNS)[: MOUTH_COLUMNS // 2 + 1]) - across)))
         return column if upper else (MOUTH_COLUMNS - column) % MOUTH_COLUMNS
 
     outer = [at(u, upper=True) for u in (-1.0, -0.62, -0.26, 0.0, 0.26, 0.62, 1.0)] + [at(u, upper=False) for u in (0.62, 0.30, 0.0, -0.30, -0.62)]

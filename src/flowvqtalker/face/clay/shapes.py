@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvqtalker.face.clay.surface import bump, smoothstep
-from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RINGS, EYE_X, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y
+from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RINGS, EYE_X, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, column_angles
 from flowvqtalker.face.expressions import EXPRESSIONS
 
 Array = NDArray[np.float64]
@@ -58,7 +58,7 @@ def jaw_weight(x: Array, y: Array, z: Array, level: Array, lip: Array, near_mout
     away = 0.5 * (1 - np.tanh((y - line) / np.interp(z, [2.0, 8.5], [2.6, 1.7])))
     close = 0.5 * (1 - lip)
     weight = near_mouth * close + (1 - near_mouth) * away
-    weight = weight * smoothstep(level, 11.9, 9.3) * smoothstep(z, -2.0, 3.5)
+    weight = weight * smoothstep(level, 12.6, 9.2) * smoothstep(z, -2.0, 3.5)
     return weight * np.where(np.abs(x) < 9, 1.0, 0.0)
 
 
@@ -88,13 +88,16 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
         return skin * bump(x, y, cx, cy, sx, sy)
 
     s: dict[str, Array] = {}
+    # What lids do beside closing dies out towards the corners faster than the gap itself.
+    widest = max(float(chart.lid_gap.max()), 1e-6)
+    lid_move = chart.lid_gap**2 / widest
     # ---- brows
     s["browDown_L"] = _vector(g(1.5, 1.75, 1.5, 1.05), -0.22, -0.62, 0.10) + _vector(g(3.7, 1.9, 1.5, 0.95), -0.05, -0.34, 0.05) + _vector(g(2.0, 4.2, 2.4, 1.8), 0.0, -0.22, 0.0)
     s["browInnerUp_L"] = _vector(g(1.25, 1.95, 1.5, 1.35), 0.05, 0.92, 0.10) + _vector(g(1.6, 4.6, 2.2, 1.8), 0.0, 0.35, 0.0)
     s["browOuterUp_L"] = _vector(g(4.1, 1.95, 1.6, 1.3), 0.03, 0.88, 0.0) + _vector(g(3.9, 4.4, 2.0, 1.8), 0.0, 0.35, 0.0)
     # ---- cheeks and nose
     s["cheekPuff_L"] = _vector(g(4.3, -6.0, 1.9, 2.2), 0.65, 0.05, 0.75) + _vector(g(1.7, -6.6, 1.6, 1.6) * (1 - chart.red), 0.1, 0.0, 0.25)
-    s["cheekSquint_L"] = _vector(g(3.9, -2.2, 1.8, 1.25), 0.02, 0.50, 0.22) + _vector(chart.lid_lower * left, 0.0, 0.14, 0.0)
+    s["cheekSquint_L"] = _vector(g(3.9, -2.2, 1.8, 1.25), 0.02, 0.50, 0.22) + _vector(chart.lid_lower * lid_move * left, 0.0, 0.10, 0.0)
     s["noseSneer_L"] = (
         _vector(g(1.25, -4.1, 0.75, 0.9), 0.12, 0.42, 0.05)
         + _vector(g(1.1, -1.6, 1.0, 1.4), 0.05, 0.28, 0.16)
@@ -103,38 +106,33 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
         + _vector(g(2.6, -3.4, 1.2, 1.4), 0.0, 0.25, 0.12)
     )
     # ---- lids: margins meet just above where the lower lid lies, a little beyond, so that the contact seals them
-    close_up, close_low = 0.90, 0.15
-    s["eyeBlink_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap, 0.0, -close_up, 0.0) + _vector(chart.lid_lower * chart.lid_gap, 0.0, close_low, 0.0)) + _vector(g(3.2, 1.5, 1.5, 0.8), 0, -0.06, 0)
-    s["eyeWide_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap, 0.0, 0.30, 0.02) + _vector(chart.lid_lower * chart.lid_gap, 0.0, -0.08, 0.0))
-    s["eyeSquint_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap, 0.0, -0.20, 0.0) + _vector(chart.lid_lower * chart.lid_gap, 0.0, 0.30, 0.0)) + _vector(g(3.5, -1.3, 1.5, 0.8), 0.0, 0.16, 0.06)
-    s["eyeLookDown_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap, 0.0, -0.42, 0.0) + _vector(chart.lid_lower * chart.lid_gap, 0.0, -0.10, 0.0))
-    s["eyeLookUp_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap, 0.0, 0.20, 0.0) + _vector(chart.lid_lower * chart.lid_gap, 0.0, 0.06, 0.0))
-    s["eyeLookIn_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * chart.lid_gap, -0.06, 0.0, 0.0)
-    s["eyeLookOut_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * chart.lid_gap, 0.06, 0.0, 0.0)
+    # In the middle the upper lid does the work; towards the corners the lids meet half way, so that the seam runs into the corner.
+    cornered = (1.0 - chart.lid_gap / widest) ** 2
+    close_low = np.minimum(0.15 + 0.60 * cornered, np.where(np.abs(x) > EYE_X, 0.50, 0.34))
+    close_up = 1.05 - close_low
+    s["eyeBlink_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap * close_up, 0.0, -1.0, 0.0) + _vector(chart.lid_lower * chart.lid_gap * close_low, 0.0, 1.0, 0.0)) + _vector(g(3.2, 1.5, 1.5, 0.8), 0, -0.06, 0)
+    s["eyeWide_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, 0.27, 0.02) + _vector(chart.lid_lower * lid_move, 0.0, -0.08, 0.0))
+    s["eyeSquint_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, -0.20, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.30, 0.0)) + _vector(g(3.5, -1.3, 1.5, 0.8), 0.0, 0.16, 0.06)
+    s["eyeLookDown_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, -0.42, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, -0.10, 0.0))
+    s["eyeLookUp_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, 0.15, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.06, 0.0))
+    s["eyeLookIn_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * lid_move, -0.06, 0.0, 0.0)
+    s["eyeLookOut_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * lid_move, 0.06, 0.0, 0.0)
     # ---- jaw
     open_field = chart.jaw[:, None] * _jaw_turn(chart.points, JAW_OPEN_RAD)
     hollow = _vector(g(4.6, -6.2, 1.5, 2.6) + g(-4.6, -6.2, 1.5, 2.6), 0.0, 0.0, -0.25)
     hollow[:, 0] = -0.25 * np.sign(x) * (g(4.6, -6.2, 1.5, 2.6) + g(-4.6, -6.2, 1.5, 2.6))
     s["jawOpen"] = open_field + hollow + _vector(upper * lip_band * skin, 0.0, 0.12, 0.0)
     s["jawForward"] = _vector(chart.jaw, 0.0, -0.05, 0.75)
-    s["jawLeft"] = _vector(chart.jaw, 0.85, -0.05, 0.0)
+    s["jawLeft"] = _vector(chart.jaw, 0.75, -0.05, 0.0)
     # ---- mouth, whole
     near = skin * np.exp(-(((x / 2.9) ** 2 + ((y - MOUTH_Y) / 1.9) ** 2) ** 1.5))
-    # Closing lips over an open jaw: the lower lip gives back what the jaw took, the upper comes down to meet it.
-    taken = open_field[:, 1:3].copy()
-    close = np.zeros_like(open_field)
-    share = np.clip(lower * lip_band, 0, 1) * skin
-    close[:, 1:3] = -taken * (0.80 * share)[:, None]
-    gap = 2.35
-    close[:, 1] -= 0.20 * gap * np.clip(upper * lip_band, 0, 1) * skin
-    s["mouthClose"] = close
     ring = skin * lip_band
     s["mouthFunnel"] = (
         _vector(ring, 0.0, 0.0, 0.62) + _vector(near * (1 - lip_band), 0.0, 0.0, 0.30)
         + _vector(ring * upper, 0.0, 0.34, 0.0) + _vector(ring * lower, 0.0, -0.40, 0.0) + _vector(near * -np.tanh(x / 1.8), 0.62, 0.0, 0.0)
     )  # fmt: skip
     s["mouthPucker"] = _vector(near * -np.tanh(x / 1.6), 0.98, 0.0, 0.0) + _vector(ring * bump(x, 0 * y, 0.0, 0.0, 2.4, 1.0), 0.0, 0.0, 0.72) + _vector(near, 0.0, 0.0, 0.18)
-    s["mouthLeft"] = _vector(near, 0.85, 0.0, 0.0) + _vector(skin * bump(x, y, 2.8, MOUTH_Y, 1.2, 1.2), 0.05, 0.10, 0.0)
+    s["mouthLeft"] = _vector(near, 0.75, 0.0, 0.0) + _vector(skin * bump(x, y, 2.8, MOUTH_Y, 1.2, 1.2), 0.05, 0.10, 0.0)
     s["mouthRollLower"] = _vector(ring * lower, 0.0, 0.30, -0.34) + _vector(g(0.0, -8.6, 2.0, 0.8), 0.0, 0.10, 0.05)
     s["mouthRollUpper"] = _vector(ring * upper, 0.0, -0.26, -0.32)
     s["mouthShrugLower"] = _vector(ring * lower, 0.0, 0.34, 0.24) + _vector(g(0.0, -9.4, 1.9, 1.5), 0.0, 0.42, 0.12)
@@ -159,6 +157,8 @@ def make_expressions(chart: Chart, mirror: NDArray[np.intp]) -> Array:
     flip = np.array([-1.0, 1.0, 1.0])
     out = np.zeros((len(EXPRESSIONS), *chart.points.shape))
     for number, name in enumerate(EXPRESSIONS):
+        if name == "mouthClose":
+            continue  # needs pairs of vertices: see close_mouth
         if name in left:
             out[number] = left[name]
         elif name.endswith("_R"):
@@ -168,9 +168,28 @@ def make_expressions(chart: Chart, mirror: NDArray[np.intp]) -> Array:
     return out
 
 
+def close_mouth(expression: Array, rings: list[tuple[NDArray[np.integer], float]]) -> None:
+    """Write mouthClose: what lips must do, pair by pair, to meet over a jaw that is open at 1.
+
+    Args:
+        expression: (53, n, 3), all other shapes filled; changed in place.
+        rings: (columns,) vertices of each mouth ring, margin first, and their share of the lips' motion.
+    """
+    close, jaw_open = expression[EXPRESSIONS.index("mouthClose")], expression[EXPRESSIONS.index("jawOpen")]
+    margin = rings[0][0]
+    half = MOUTH_COLUMNS // 2
+    upper = np.arange(1, half)
+    lower = MOUTH_COLUMNS - upper
+    parted = jaw_open[margin[lower]] - jaw_open[margin[upper]]
+    # Four in a hundred too far: the contact of the lips takes it back and the seal holds for every face.
+    for vertices, share in rings:
+        close[vertices[lower]] = -0.80 * 1.04 * share * parted
+        close[vertices[upper]] = 0.20 * 1.04 * share * parted
+
+
 def lid_columns() -> tuple[Array, Array]:
     """Ring weights of the lids (rings,) and, per column, the gap between the open margins [cm]."""
-    weights = np.interp(EYE_RINGS, [0.0, 0.09, 0.2, 0.33, 0.5, 0.72, 1.0], [1.0, 0.97, 0.88, 0.66, 0.36, 0.10, 0.0])
+    weights = np.interp(EYE_RINGS, [0.0, 0.09, 0.2, 0.33, 0.5, 0.72, 1.0], [1.0, 0.95, 0.85, 0.68, 0.46, 0.20, 0.0])
     return weights, np.zeros(EYE_COLUMNS)
 
 
@@ -181,8 +200,8 @@ def lip_ring_weights() -> Array:
 
 def lip_side() -> Array:
     """(columns,) +1 on the upper lip, -1 on the lower, running through 0 at the corners."""
-    sine = np.sin(2 * np.pi * np.arange(MOUTH_COLUMNS) / MOUTH_COLUMNS)
-    return np.sign(sine) * np.abs(sine) ** 0.6
+    sine = np.sin(column_angles(MOUTH_COLUMNS))
+    return np.sign(sine) * np.abs(sine) ** 1.3
 
 
-__all__ = ["EYE_X", "Chart", "jaw_weight", "left_shapes", "lid_columns", "lip_ring_weights", "lip_side", "make_expressions"]
+__all__ = ["EYE_X", "Chart", "close_mouth", "jaw_weight", "left_shapes", "lid_columns", "lip_ring_weights", "lip_side", "make_expressions"]

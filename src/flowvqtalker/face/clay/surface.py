@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvqtalker.face.clay.loft import loft
-from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin
+from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin, column_angles
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -109,7 +109,7 @@ def lid_depth(dx: Array, dy: Array, radius: float) -> Array:
 
 
 def _shape_lids(points: Array, rings: Index, side: float) -> None:
-    phi = 2 * np.pi * np.arange(EYE_COLUMNS) / EYE_COLUMNS
+    phi = column_angles(EYE_COLUMNS)
     upper = np.maximum(np.sin(phi), 0.0)
     for ring, fraction in enumerate(EYE_RINGS):
         vertices = rings[ring]
@@ -123,7 +123,7 @@ def _shape_lids(points: Array, rings: Index, side: float) -> None:
 
 
 def _shape_lips(points: Array, rings: Index) -> None:
-    phi = 2 * np.pi * np.arange(MOUTH_COLUMNS) / MOUTH_COLUMNS
+    phi = column_angles(MOUTH_COLUMNS)
     upper = np.sin(phi) >= 0
     belly = np.abs(np.sin(phi)) ** 0.8
     corner = np.exp(-((np.sin(phi) / 0.35) ** 2))
@@ -179,7 +179,7 @@ def cavity(points: Array, rings: Index) -> tuple[Array, Index]:
     The first ring is a copy of the lips' margin.
     """
     margin = points[rings[0]]
-    phi = 2 * np.pi * np.arange(MOUTH_COLUMNS) / MOUTH_COLUMNS
+    phi = column_angles(MOUTH_COLUMNS)
     across, sine = np.cos(phi), np.sin(phi)
     lens = np.sign(sine) * np.abs(sine) ** 0.55
     rows = [margin]

@@ -51,9 +51,17 @@ class Skin:
     mirror: Index
 
 
+def column_angles(columns: int) -> Array:
+    """Angle [rad] of each ring column: between even in angle (bunched at the corners) and even in width, so that no corner triangle is tiny."""
+    phi = 2 * np.pi * np.arange(columns) / columns
+    even = 1 - 2 * np.minimum(phi, 2 * np.pi - phi) / np.pi
+    angle = np.arccos(np.clip(0.4 * np.cos(phi) + 0.6 * even, -1.0, 1.0))
+    return np.where(phi > np.pi, 2 * np.pi - angle, angle)
+
+
 def eye_contour(columns: int = EYE_COLUMNS) -> tuple[Array, Array]:
     """Margin of the left eye's open lids relative to the eyeball's centre: x, y (columns,) [cm], outer corner first, upper lid next."""
-    phi = 2 * np.pi * np.arange(columns) / columns
+    phi = column_angles(columns)
     across = np.cos(phi)
     arch = np.abs(np.sin(phi)) ** 1.35
     corner = np.where(across > 0, 0.07 * across, 0.17 * across)
@@ -65,7 +73,7 @@ def eye_contour(columns: int = EYE_COLUMNS) -> tuple[Array, Array]:
 
 def eye_ring_points(fraction: float) -> tuple[Array, Array]:
     """Frontal offsets of one left-eye ring from the eyeball's centre [cm]."""
-    phi = 2 * np.pi * np.arange(EYE_COLUMNS) / EYE_COLUMNS
+    phi = column_angles(EYE_COLUMNS)
     x, y = eye_contour()
     half_width, half_height, centre = EYE_OUTER
     return x + fraction * (half_width * np.cos(phi) - x), y + fraction * (centre + half_height * np.sin(phi) - y)
@@ -87,7 +95,7 @@ BORDER_RING = 4
 
 def mouth_ring_points(ring: int) -> tuple[Array, Array]:
     """Frontal x and height over the mouth line of one lip ring [cm]; ring ``len(LIP_RINGS)`` is the outermost."""
-    phi = 2 * np.pi * np.arange(MOUTH_COLUMNS) / MOUTH_COLUMNS
+    phi = column_angles(MOUTH_COLUMNS)
     across, sine = np.cos(phi), np.sin(phi)
     upper = sine >= 0
     if ring == len(LIP_RINGS):
