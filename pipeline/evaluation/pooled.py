@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
-from flowvqtalker.metrics.blinks import BlinkStatistics, blink_events
+from flowvqtalker.metrics.blinks import BlinkStatistics
 from flowvqtalker.metrics.bootstrap import Estimate, bootstrap_statistic, cluster_bootstrap
 from flowvqtalker.metrics.distribution import ClusteredDistances
 from flowvqtalker.metrics.diversity import expression_distance, pose_over_seeds_deg, pose_over_time_deg, seed_distance
@@ -19,7 +19,7 @@ from flowvqtalker.metrics.emotion import EmotionAccuracy, per_class_accuracy_pct
 from flowvqtalker.metrics.registry import METRICS
 from flowvqtalker.seeding import numpy_generator
 from pipeline.evaluation.clips import Scorer, blink_closure
-from pipeline.io import read_npz
+from pipeline.io import ok_rows, read_index, read_npz
 
 #: Columns that are the plain mean over clips of a per-clip column of the same name.
 _MEANS = (
@@ -59,6 +59,7 @@ class Pool:
     def __init__(self, scorer: Scorer, tables: Mapping[str, pd.DataFrame], long: Mapping[str, Path], generated: pd.DataFrame) -> None:
         self.scorer, self.cfg, self.tables, self.long = scorer, scorer.cfg, dict(tables), dict(long)
         self.rows = {(row["method"], row["clip"]): row for row in generated.to_dict("records")}
+        self.fits = {row["clip"]: row["file"] for row in ok_rows(read_index(scorer.ctx.reads["fit3dmm"], "fit3dmm")).to_dict("records")}
         self.n_expected = len({row["clip"] for row in self.rows.values()})
 
     def generator(self, *parts: str) -> np.random.Generator:
@@ -179,9 +180,9 @@ class Pool:
             cells[name] = as_cell(estimate)
         return cells
 
-    def real_motion(self, clips: list[str]) -> list[dict[str, np.ndarray]]:
-        """Fitted coefficients of real clips."""
-        return [self.motion("ground_truth", clip) for clip in clips if ("ground_truth", clip) in self.rows]
+    def real_motion(self, clip: str) -> dict[str, np.ndarray]:
+        """Coefficients (beta, pose) fitted to a real clip."""
+        return read_npz(self.scorer.ctx.reads["fit3dmm"].parent / self.fits[clip])
 
     def motion(self, method: str, clip: str) -> dict[str, np.ndarray]:
         """Coefficients (beta, pose) of one generated clip."""
@@ -190,24 +191,20 @@ class Pool:
     def _motion(self, method: str, table: pd.DataFrame) -> dict[str, dict[str, Any]]:
         cells: dict[str, dict[str, Any]] = {}
         if method in self.long:
-            return self._long(method)
-        if "blinks" in table and table["blinks"].notna().any():
-            rate = table.assign(rate=table["blinks"] / table["seconds"])
-            cells["blinks_per_s"] = as_cell(self.mean(rate, "rate", method, weights="seconds"))
-            blinking = table[table["blinks"] > 0].assign(duration=lambda part: part["blink_frames"] / part["blinks"] / FPS_HZ)
-            cells["blink_duration_s"] = as_cell(self.mean(blinking, "duration", method, weights="blinks"))
-            intervals = [
-                (str(row.identity), np.diff(blink_events(closure, self.cfg.blink_on, self.cfg.blink_off)[:, 0]) / FPS_HZ)
-                for row in table.itertuples() if (closure := blink_closure(self.motion(method, str(row.clip))["beta"])) is not None
-            ]  # fmt: skip
-            flat = pd.DataFrame([(name, value) for name, values in intervals for value in values], columns=["identity", "interval"])
-            cells["blink_interval_s"] = as_cell(self.median(flat, "interval", method))
+            cells = self._long(method)
+            if cells:
+                return cells
+        if method == "ground_truth":
+            cells |= self._real_blinks()
+        elif "blinks" in table and table["blinks"].notna().any():
+            known = [(row["identity"], blink_closure(self.motion(method, row["clip"])["beta"])) for row in table.to_dict("records")]
+            cells |= self._blinks(method, [name for name, _ in known], [closure for _, closure in known if closure is not None])
         cells["pose_over_time_deg"] = as_cell(self.mean(table, "pose_over_time_deg", method))
         if method == "other_take":
             pairs = [
-                (row, self.motion(method, row["clip"]), self.motion("ground_truth", row["clip"]))
+                (row, self.motion(method, row["clip"]), self.real_motion(row["clip"]))
                 for row in table.to_dict("records")
-                if ("ground_truth", row["clip"]) in self.rows
+                if row["clip"] in self.fits
             ]
             cells["expression_over_seeds"] = as_cell(self.mean(pd.DataFrame(
                 [{"identity": row["identity"], "d": expression_distance(a["beta"], b["beta"])} for row, a, b in pairs], columns=["identity", "d"]), "d", "takes"))  # fmt: skip
@@ -223,45 +220,59 @@ class Pool:
                 cells[name] = empty_cell("one sample a clip; see the row with long samples")
         return cells
 
+    def _blinks(self, method: str, clusters: list[str], closures: list[np.ndarray]) -> dict[str, dict[str, Any]]:
+        """Blink statistics of items ((T,) or (N, T) closures each) that belong to clusters."""
+        pooled, rows, intervals = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off), [], 0
+        for name, closure in zip(clusters, closures, strict=True):
+            one = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off)
+            one.update(closure)
+            pooled.merge(one)
+            intervals += len(one.intervals_s)
+            rows.append({"identity": name, "rate": one.compute(), "seconds": one.seconds})
+        duration = Estimate(pooled.mean_duration_s(), None, pooled.count, len(set(clusters)), "" if pooled.count else "no blink")
+        interval = Estimate(pooled.median_interval_s(), None, intervals, len(set(clusters)), "" if intervals else "no two blinks in a row")
+        return {
+            "blinks_per_s": as_cell(self.mean(pd.DataFrame(rows), "rate", method, "blinks", weights="seconds")),
+            "blink_duration_s": as_cell(duration),
+            "blink_interval_s": as_cell(interval),
+        }
+
+    def _real_blinks(self) -> dict[str, dict[str, Any]]:
+        """Blinks of all real talking clips of every split: a few minutes of test clips alone hold too few."""
+        talking = [
+            crop for crop in self.scorer.crops.values() if crop["kind"] == "video" and crop["role"] == "talk" and crop["clip"] in self.fits
+        ]
+        closures = [blink_closure(self.real_motion(crop["clip"])["beta"]) for crop in talking]
+        known = [(crop["identity"], closure) for crop, closure in zip(talking, closures, strict=True) if closure is not None]
+        if not known:
+            return {}
+        cells = self._blinks("ground_truth", [name for name, _ in known], [closure for _, closure in known])
+        minutes = sum(closure.size for _, closure in known) / FPS_HZ / 60.0
+        return {name: self._noted(cell, f"on {minutes:.0f} min of fitted real clips of all splits") for name, cell in cells.items()}
+
+    @staticmethod
+    def _noted(cell: dict[str, Any], note: str) -> dict[str, Any]:
+        return {**cell, "reason": f"{cell['reason']}; {note}" if cell["reason"] else note}
+
     def _long(self, method: str) -> dict[str, dict[str, Any]]:
         """Motion statistics of a sampled method on its long coefficients, clustered by the clip whose sound drives them."""
         arrays = read_npz(self.long[method])
         beta, pose = arrays["beta"].astype(np.float32), arrays["pose"].astype(np.float32)
+        if not beta.size:
+            return {}
         names = [str(name) for name in arrays["clip"]]
         clusters = [self.scorer.crops.get(name, {}).get("identity", name) for name in names]
         minutes = beta.shape[0] * beta.shape[1] * beta.shape[2] / FPS_HZ / 60.0
         table = pd.DataFrame({"identity": clusters, "seconds": beta.shape[1] * beta.shape[2] / FPS_HZ})
-        cells: dict[str, dict[str, Any]] = {}
         closure = blink_closure(beta)
-        if closure is not None:
-            durations, intervals = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off), []
-            counts = []
-            for name, rows in zip(clusters, closure, strict=True):
-                one = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off)
-                one.update(rows)
-                durations.merge(one)
-                counts.append(one.count)
-                intervals += [(name, value) for value in one.intervals_s]
-            rate = table.assign(rate=np.array(counts) / table["seconds"], count=counts, duration=durations.mean_duration_s())
-            cells["blinks_per_s"] = as_cell(self.mean(rate, "rate", method, "long", weights="seconds"))
-            cells["blink_duration_s"] = as_cell(
-                Estimate(durations.mean_duration_s(), None, durations.count, len(set(clusters)), "" if durations.count else "no blink")
-            )
-            cells["blink_interval_s"] = as_cell(
-                Estimate(
-                    durations.median_interval_s(), None, len(intervals), len(set(clusters)), "" if intervals else "no two blinks in a row"
-                )
-            )
+        cells = self._blinks(method, clusters, list(closure)) if closure is not None else {}
         cells["pose_over_time_deg"] = as_cell(self.mean(table.assign(v=pose_over_time_deg(pose).mean(axis=1)), "v", method, "time"))
         if beta.shape[1] > 1:
             cells["pose_over_seeds_deg"] = as_cell(self.mean(table.assign(v=pose_over_seeds_deg(pose)), "v", method, "seeds"))
             cells["expression_over_seeds"] = as_cell(
                 self.mean(table.assign(v=[seed_distance(row) for row in beta]), "v", method, "expression")
             )
-        for cell in cells.values():
-            note = f"on {minutes:.0f} min of coefficients"
-            cell["reason"] = f"{cell['reason']}; {note}" if cell["reason"] else note
-        return cells
+        return {name: self._noted(cell, f"on {minutes:.0f} min of coefficients") for name, cell in cells.items()}
 
     def judges(self) -> dict[str, Any]:
         """What the judges are and how good they are on real test clips."""

@@ -42,7 +42,7 @@ class Clip:
 
 
 def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
-    return torch.randint(n, (size,), generator=generator).tolist()
+    return torch.randint(n, (size,), generator=generator).tolist() if size else []
 
 
 class _JudgeTask:
