@@ -17,15 +17,6 @@ from pipeline import media
 from pipeline.errors import PipelineError
 
 
-@pytest.fixture
-def shared_dir() -> Path:
-    """Sample media, or a skip with the reason."""
-    path = Path(os.environ.get("FVQT_SHARED", Path(__file__).parents[3] / "shared"))
-    if not (path / "media" / "grid").is_dir():
-        pytest.skip(f"no sample media at {path} (FVQT_SHARED)")
-    return path
-
-
 def make_frames(count: int = 30, height: int = 48, width: int = 64) -> np.ndarray:
     """A white bar that moves one pixel a frame over a grey ramp."""
     frames = np.empty((count, height, width, 3), np.uint8)
@@ -287,8 +278,8 @@ def test_wrong_arguments_are_refused(tmp_path):
 
 
 @pytest.mark.shared
-def test_grid_clips_are_three_seconds_with_sound(shared_dir):
-    paths = sorted((shared_dir / "media" / "grid").glob("*.mpg"))
+def test_grid_clips_are_three_seconds_with_sound(shared_folder):
+    paths = sorted((shared_folder / "media" / "grid").glob("*.mpg"))
     assert len(paths) == 6
     for path in paths:
         frames = media.read_video_at(path)
