@@ -200,7 +200,8 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     brow = _brow_mask(x, y, float(generator.uniform(0.75, 1.05) + 0.35 * masculine), float(generator.uniform(-0.15, 0.3)), float(generator.uniform(-0.12, 0.12)))
     strokes = 0.5 + 0.5 * np.sin((np.abs(x) * 0.9 - y * 0.55) * 36.0 + 4.0 * smooth_noise(generator, size, 110))
     brow = (np.clip(brow * (0.72 + 0.38 * strokes), 0, 1) * generator.uniform(0.78, 0.95)).astype(np.float32)[..., None]
-    brow_colour = np.minimum(hair, 0.16) * 0.7 + 0.003
+    # Brows are darker than the hair and never as light as grey or blond.
+    brow_colour = np.minimum(hair * 0.6, 0.085 * (1.15 - 0.8 * dark)) * np.array([1.0, 0.85, 0.72], np.float32) + 0.003
     albedo = albedo * (1 - brow) + brow * brow_colour
     # Scalp under the hair.
     bald = masculine > 0.6 and generator.uniform() < 0.16
@@ -223,9 +224,10 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     colours = {
         "mouth_cavity": skin * 0.0 + np.array([0.22, 0.045, 0.045]), "gums": (0.42, 0.13, 0.13), "tongue": (0.46, 0.15, 0.15),
         "teeth_upper": np.array([0.80, 0.76, 0.66]) * generator.uniform(0.88, 1.06), "hair": hair, "long_hair": hair, "cloth": cloth,
-        "lid_inside": skin * np.array([0.85, 0.55, 0.55]), "ears": skin,
+        "mouth_socket": np.array([0.22, 0.045, 0.045]), "gums_tongue": (0.42, 0.13, 0.13), "lid_inside": skin * np.array([0.85, 0.55, 0.55]), "ears": skin,
     }  # fmt: skip
     colours["teeth_lower"] = np.asarray(colours["teeth_upper"]) * 0.96
+    colours["teeth"] = colours["teeth_upper"]
     part_colour = np.array([np.asarray(colours.get(name, skin), np.float64) for name in model.part_names]).astype(np.float32)
     word = f"tone {tone:.1f}, masculine {masculine:.2f}, {'bald' if bald else 'long hair' if long else 'short hair'}"
     return Appearance(texture, part_colour, skin, srgb_to_linear(iris), hair, float(wrinkles), hidden, word)

@@ -65,14 +65,18 @@ def frontal_to_chart(x: Array, y: Array, iterations: int = 40) -> tuple[Array, A
     """
     levels = np.linspace(0.0, LAST_LEVEL, 1301)
     curves = _CURVES(levels)
+    side, rise = curves[:, 1], curves[:, 0] - curves[:, 1]
     theta, level = np.zeros_like(x), np.zeros_like(x)
     for _ in range(iterations):
         front = np.cos(theta) ** 2
-        heights = curves[:, 1][:, None] + (curves[:, 0] - curves[:, 1])[:, None] * front[None]
-        # Heights fall with the level, so the crossing is found by counting.
-        at = np.clip((heights > y[None]).sum(0), 1, len(levels) - 1)
-        column = np.arange(len(x))
-        high, low = heights[at - 1, column], heights[at, column]
+        # Heights fall with the level, so the crossing is found by halving the range.
+        above, at = np.zeros(len(x), np.int64), np.full(len(x), len(levels) - 1)
+        for _ in range(11):
+            middle = (above + at) // 2
+            higher = side[middle] + rise[middle] * front > y
+            above, at = np.where(higher, middle, above), np.where(higher, at, middle)
+        at = np.maximum(at, above + 1).clip(1, len(levels) - 1)
+        high, low = side[at - 1] + rise[at - 1] * front, side[at] + rise[at] * front
         level = levels[at - 1] + (levels[1] - levels[0]) * np.clip((high - y) / np.maximum(high - low, 1e-9), 0.0, 1.0)
         width = np.interp(level, levels, curves[:, 6])
         theta = np.arcsin(np.clip(x / np.maximum(width, 1e-6), -1.0, 1.0))
