@@ -186,7 +186,7 @@ def head_pose(
     n_frames: int,
     *,
     liveliness: float = 1.0,
-    offset_deg: Sequence[float] = (0.0, 0.0, 0.0),
+    offset_deg: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     declared: Distributions = DECLARED,
 ) -> np.ndarray:
     """Head pose of a clip, (T, 6) float64 (rx, ry, rz [rad], tx, ty, tz [cm]): a clip's own mean, slow drift, nods on stress.

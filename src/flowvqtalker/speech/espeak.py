@@ -171,7 +171,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
         yield library, rate_hz
         library.espeak_Terminate()
     finally:
-        unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # the second name is Windows'
+        unload = getattr(_ctypes, "dlclose", None) or getattr(_ctypes, "FreeLibrary")  # noqa: B009 - the second name is Windows'
         unload(library._handle)
 
 
