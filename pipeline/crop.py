@@ -25,7 +25,7 @@ from pipeline.io import read_index, read_npz, write_npz
 from pipeline.params.corpus import CorpusParams
 from pipeline.params.landmarks import LandmarksParams
 
-LABELS = ("kind", "identity", "emotion", "level", "sentence", "take", "split", "uses", "role")
+LABELS = ("source", "kind", "identity", "emotion", "level", "sentence", "take", "split", "uses", "role")
 #: Decoded videos up to this size are kept in memory between finding the face and cutting it out; longer ones are decoded twice.
 KEEP_BYTES = 200_000_000
 #: Frames looked at for the column `blur`.

@@ -167,8 +167,7 @@ def point_loss(maps: Tensor, truth: Tensor, *, map_weight: float, gap_weight: fl
     """
     unit = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp_min(1e-3)[:, None]
     weights = torch.as_tensor(_POINT_WEIGHTS, device=maps.device)
-    log_share = maps.flatten(2).log_softmax(dim=-1)
-    points = _mean_position(log_share.exp().view_as(maps))
+    points = _mean_position(maps.flatten(2).softmax(dim=-1).view_as(maps))
     distance = (points - truth).square().sum(dim=-1).add(1e-8).sqrt() / unit
     first, second = (list(side) for side in zip(*_GAPS, strict=True))
     gap = ((points[:, first] - points[:, second]) - (truth[:, first] - truth[:, second])).norm(dim=-1) / unit
@@ -178,8 +177,9 @@ def point_loss(maps: Tensor, truth: Tensor, *, map_weight: float, gap_weight: fl
     cell = (truth + 1) / 2 * torch.tensor([width, height], device=maps.device)
     near_u = (-0.5 * (u - cell[..., :1]).square()).softmax(dim=-1)
     near_v = (-0.5 * (v - cell[..., 1:]).square()).softmax(dim=-1)
-    target = near_v[..., :, None] * near_u[..., None, :]
-    cross = -(target.flatten(2) * log_share).sum(dim=-1).mean()
+    # the target is a product of rows and columns that sums to one: cross-entropy = log-sum-exp - near_v^T maps near_u
+    inside = ((maps @ near_u[..., None])[..., 0] * near_v).sum(dim=-1)
+    cross = (maps.flatten(2).logsumexp(dim=-1) - inside).mean()
     error = (distance * weights).sum(dim=1).mean() / weights.sum()
     loss = error + gap_weight * gap.mean() + map_weight * cross
     return loss, {"error": float(distance.detach().mean()), "gap": float(gap.detach().mean()), "map": float(cross.detach())}

@@ -89,17 +89,16 @@ def _look(pictures: Tensor, matrix: Tensor, size_px: int) -> Tensor:
 
 
 def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Random light, tint, grey, blur and grain, as cameras and codecs give them."""
+    """Random light, tint, grey, blur and grain, as cameras and codecs give them; changes ``image`` in place."""
     count = len(image)
     gain = _uniform(count, 0.65, 1.35, generator)[:, None] * (1 + 0.12 * torch.randn(count, 3, generator=generator))
-    lift = 0.08 * torch.randn(count, 1, generator=generator)
-    image = (image - 0.5) * gain[:, :, None, None] + 0.5 + lift[:, :, None, None]
-    grey = (torch.rand(count, generator=generator) < 0.1)[:, None, None, None]
-    image = torch.where(grey, image.mean(dim=1, keepdim=True), image)
-    soft = (torch.rand(count, generator=generator) < 0.3)[:, None, None, None]
-    image = torch.where(soft, functional.avg_pool2d(image, 3, 1, 1, count_include_pad=False), image)
-    grain = _uniform(count, 0.0, 0.03, generator)[:, None, None, None]
-    image = image + grain * torch.randn(image.shape, generator=generator)
+    lift = 0.5 - 0.5 * gain + 0.08 * torch.randn(count, 1, generator=generator)
+    image.mul_(gain[:, :, None, None]).add_(lift[:, :, None, None])
+    grey, soft, grainy = (torch.rand(count, generator=generator) < share for share in (0.1, 0.3, 0.3))
+    image[grey] = image[grey].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    image[soft] = functional.avg_pool2d(image[soft], 3, 1, 1, count_include_pad=False)
+    grain = _uniform(int(grainy.sum()), 0.0, 0.05, generator)[:, None, None, None]
+    image[grainy] += grain * torch.randn((len(grain), *image.shape[1:]), generator=generator)
     return image.clamp_(0.0, 1.0).contiguous(memory_format=torch.channels_last)
 
 
