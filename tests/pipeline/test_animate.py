@@ -1,0 +1,150 @@
+"""The command that animates a portrait: what it makes, and what it says when it cannot."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny_models import SIZE, write_models
+
+from flowvqtalker.face import make_face_model
+from flowvqtalker.face.camera import Camera, project
+from flowvqtalker.fit.basis import basis_of
+from flowvqtalker.landmarks.schema import Detections
+from pipeline.cli import animate as cli
+from pipeline.errors import PipelineError
+from pipeline.media import probe, read_video, write_sound
+from pipeline.params import validate_section
+from pipeline.synthesis import Models
+
+#: A coloured disc stands for a face; its colour tells the landmarker below where a face is.
+FACE = (210, 160, 130)
+
+
+class DiscLandmarker:
+    """Finds the largest disc of face colour and lays clay's landmarks over it."""
+
+    def __init__(self) -> None:
+        model = make_face_model("clay")
+        points = model.landmarks(torch.zeros(model.n_identity), torch.zeros(1, 53))
+        self.shape = project(points, Camera(640.0, 0.0, 0.0, 60.0))[0].numpy()
+        self.shape = (self.shape - self.shape.mean(0)) / np.ptp(self.shape, axis=0).max()
+
+    def detect(self, frames: np.ndarray, video: bool) -> Detections:
+        from scipy.ndimage import find_objects, label
+
+        points = np.full((len(frames), 68, 2), np.nan, np.float32)
+        for index, frame in enumerate(frames):
+            parts, count = label((np.abs(frame.astype(int) - FACE) < 12).all(-1))
+            boxes = sorted(find_objects(parts), key=lambda box: box[0].stop - box[0].start)
+            if count and boxes[-1][0].stop - boxes[-1][0].start >= 8:
+                rows, columns = boxes[-1]
+                centre = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
+                points[index] = centre + self.shape * 0.8 * (rows.stop - rows.start)
+        return Detections(points, np.isfinite(points).all((1, 2)).astype(np.float32))
+
+
+def portrait(*discs: tuple[int, int, int]) -> np.ndarray:
+    picture = np.full((160, 240, 3), 40, np.uint8)
+    v, u = np.mgrid[:160, :240]
+    for centre_u, centre_v, radius in discs:
+        picture[(u - centre_u) ** 2 + (v - centre_v) ** 2 < radius**2] = FACE
+    return picture
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory) -> cli.Studio:
+    folders = {name: path.parent for name, path in write_models(tmp_path_factory.mktemp("models")).items()}
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["crop"]["size_px"], values["generate"]["precision"] = SIZE, "fp32"
+    made = cli.Studio(values)
+    ready = {
+        "params": {name: validate_section(name, values[name]) for name in ("crop", "fit3dmm", "generate")},
+        "landmarker": DiscLandmarker(),
+        "models": Models(flow=folders["flow_full"], imagegen=folders["imagegen_full"], codebook=folders["codebook"]),
+        "basis": basis_of(make_face_model("clay")),
+    }
+    made.__dict__.update(ready)  # in place of what the properties would load from a finished run
+    return made
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    return (0.3 * np.sin(np.arange(640 * 10 + 100) * 0.2)).astype(np.float32)
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_seed_others(studio, speech):
+    picture = portrait((120, 80, 50))
+    first, again, other = (cli.animate(studio, picture, speech, emotion="happy", seed=seed) for seed in (3, 3, 4))
+    assert first.shape == (11, SIZE, SIZE, 3) and first.dtype == np.uint8  # ten whole frames of sound and a started one
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_the_source_is_cropped_and_fitted_like_a_frame(studio):
+    source = cli.prepare_source(studio, portrait((120, 80, 50)))
+    assert source.image.shape == (SIZE, SIZE, 3) and source.beta.shape == (53,) and source.pose.shape == (6,)
+    assert (source.beta >= 0).all() and np.abs(np.degrees(source.pose[:3])).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("discs", "message"), [((), "no face found"), (((60, 80, 40), (180, 80, 35)), r"several faces found \(the second near column 1[78]\d")]
+)
+def test_pictures_without_one_face_are_refused(studio, discs, message):
+    with pytest.raises(PipelineError, match=message):
+        cli.prepare_source(studio, portrait(*discs), "me.png")
+
+
+def test_a_small_face_behind_does_not_disturb(studio):
+    assert cli.prepare_source(studio, portrait((100, 80, 55), (215, 30, 12))).image.shape == (SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [({"emotion": "bored"}, "emotion: expected one of neutral"), ({"intensity": 1.5}, "intensity")]
+)
+def test_wrong_wishes_are_refused(studio, speech, values, message):
+    with pytest.raises(ValueError, match=message):
+        cli.animate(studio, portrait((120, 80, 50)), speech, **values)
+
+
+def test_the_command_writes_a_video_that_says_what_it_is(studio, speech, tmp_path, monkeypatch, capsys):
+    Image.fromarray(portrait((120, 80, 50))).save(tmp_path / "a face.png")
+    write_sound(tmp_path / "speech.wav", speech)
+    monkeypatch.setattr(cli, "Studio", lambda config: studio)
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    words = [
+        "--source",
+        str(tmp_path / "a face.png"),
+        "--audio",
+        str(tmp_path / "speech.wav"),
+        "--emotion",
+        "sad",
+        "--out",
+        str(tmp_path / "out.mp4"),
+    ]
+    args = parser.parse_args(["animate", *words])
+    args.run(args)
+    info = probe(tmp_path / "out.mp4")
+    assert "synthetic" in info.metadata["comment"].lower() and "sad" in info.metadata["comment"] and info.has_sound
+    assert read_video(tmp_path / "out.mp4")[0].shape == (11, SIZE, SIZE, 3)
+    assert "11 frames" in capsys.readouterr().out
+
+
+def test_bad_files_are_named(studio, tmp_path):
+    with pytest.raises(PipelineError, match="no such file"):
+        cli.read_portrait(tmp_path / "none.png")
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    with pytest.raises(PipelineError, match=r"broken\.png: not a readable picture"):
+        cli.read_portrait(tmp_path / "broken.png")
+    with pytest.raises(PipelineError, match="empty"):
+        cli.animate(studio, portrait((120, 80, 50)), np.zeros(0, np.float32))
+
+
+def test_without_a_trained_model_the_cure_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
+    with pytest.raises(PipelineError, match="no trained model"):
+        cli.Studio(config).folder("codebook")
