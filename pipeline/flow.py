@@ -30,8 +30,9 @@ POSE_MIN_SD = 0.0
 def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
     """Training and validation clips that are fitted and have sound, with the source frame of their identity.
 
-    The source is the first frame of the identity's enrolment clip, or of the clip itself where there is none. Without a validation
-    split every tenth clip (at least one) validates; a single clip validates itself.
+    The source expression is that of the identity's enrolment clip (first frame), or the clip's own where there is none. The source pose
+    is always the clip's own first: a rollout moves on from where the source looks, and a fitted pose also holds the crop. Without a
+    validation split every tenth clip (at least one) validates; a single clip validates itself.
     """
     crop = ok_rows(read_index(ctx.reads["crop"], "crop"))
     files: dict[str, pd.Series] = {
@@ -52,7 +53,7 @@ def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
             MotionClip(
                 name=row.clip, identity=row.identity, mel=torch.from_numpy(audio["mel"]), start=torch.from_numpy(audio["start"][:frames]),
                 beta=torch.from_numpy(fit["beta"][:frames]).float(), pose=torch.from_numpy(fit["pose"][:frames]).float(),
-                beta0=torch.from_numpy(source["beta"][0]).float(), pose0=torch.from_numpy(source["pose"][0]).float(),
+                beta0=torch.from_numpy(source["beta"][0]).float(), pose0=torch.from_numpy(fit["pose"][0]).float(),
                 emotion=EMOTIONS.index(row.emotion) if row.emotion else -1, intensity=intensity_of(row.emotion, level),
             )
         )  # fmt: skip
