@@ -1,0 +1,172 @@
+"""Pooling of per-clip scores and the checks: cells, reasons, ratios, moved frames, on hand-made tables."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowvqtalker.constants import EMOTIONS
+from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
+from flowvqtalker.metrics.bootstrap import Estimate
+from flowvqtalker.metrics.registry import METRICS
+from flowvqtalker.motion.distributions import DECLARED
+from pipeline.evaluation.checks import declared_blinks_per_s, emotion_ratio, moved_frames, record
+from pipeline.evaluation.clips import blink_closure
+from pipeline.evaluation.pooled import Pool, as_cell
+from pipeline.io import write_index, write_npz
+
+PEOPLE = [f"te{number:02d}" for number in range(9)]
+
+
+def table(right: float = 1.0, **columns) -> pd.DataFrame:
+    """Two clips for each of nine people."""
+    names = [(person, number) for person in PEOPLE for number in (0, 1)]
+    rows = [
+        {"clip": f"{p}_{k}", "status": "ok", "reason": "", "identity": p, "emotion": "happy", "level": 1 + 2 * k, "emotion_right": right}
+        for p, k in names
+    ]
+    rows = [{**row, "emotion_verdict": "happy" if right else "sad", **columns} for row in rows]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def make_pool(tmp_path):
+    """A pool over hand-made tables: no video, no judge of features."""
+
+    def make(tables: dict[str, pd.DataFrame], long=None, reasons=None, beta=None) -> Pool:
+        beta = np.zeros((50, len(EXPRESSIONS)), np.float32) if beta is None else beta
+        clips = sorted({clip for part in tables.values() for clip in part["clip"]})
+        write_npz(tmp_path / "one.npz", {"beta": beta, "pose": np.zeros((50, 6), np.float32)})
+        write_index(
+            tmp_path / "fit3dmm.csv", [{"clip": clip, "status": "ok", "reason": "", "file": "one.npz"} for clip in clips], "fit3dmm"
+        )
+        reads = {"fit3dmm": tmp_path / "fit3dmm.csv", "generate": tmp_path / "generate.csv"}
+        crops = {clip: {"clip": clip, "kind": "video", "role": "talk", "identity": clip.split("_")[0]} for clip in clips}
+        cfg = SimpleNamespace(bootstrap_resamples=200, distance_resamples=50, interval=0.95, blink_on=0.5, blink_off=0.3)
+        judges = SimpleNamespace(
+            networks={}, reasons={"features": "no features judge", **(reasons or {})}, hashes={}, domain="clay", metrics={}
+        )
+        scorer = SimpleNamespace(ctx=SimpleNamespace(seed=0, reads=reads), cfg=cfg, judges=judges, crops=crops)
+        generated = pd.DataFrame(
+            [{"method": method, "clip": clip, "coefficients": "one.npz"} for method, part in tables.items() for clip in part["clip"]]
+        )
+        return Pool(scorer, tables, long or {}, generated)
+
+    return make
+
+
+def test_every_cell_has_a_value_or_a_reason(make_pool):
+    pool = make_pool({"ground_truth": table(psnr_db=40.0, lse_d=0.5, av_offset_frames=0, av_windows=8, av_windows_within_1=6)})
+    row = pool.row("ground_truth")
+    assert list(row) == [metric.name for metric in METRICS]
+    assert all(cell["value"] is not None or cell["reason"] for cell in row.values())
+    assert row["psnr_db"]["value"] == 40.0 and row["psnr_db"]["ci"] == [40.0, 40.0] and row["psnr_db"]["n"] == 18
+    assert row["av_within_1_pct"]["value"] == pytest.approx(75.0) and row["av_offset_frames"]["value"] == 0.0
+    assert row["fid_expert"] == {"value": None, "ci": None, "n": 0, "reason": "no features judge"}
+    assert row["emotion_level_1_pct"]["n"] == 9 and row["emotion_acc_pct"]["value"] == 100.0
+    assert row["n_scored"]["value"] == 18 and row["n_expected"]["value"] == 18
+
+
+def test_failed_clips_are_counted_with_their_reasons(make_pool):
+    part = table(ssim=0.9)
+    part.loc[:2, ["status", "reason"]] = ["failed", "no sound"]
+    row = make_pool({"regression": part}).row("regression")
+    assert row["n_scored"] == {"value": 15, "ci": None, "n": 15, "reason": "3 x no sound"}
+    assert row["n_expected"]["value"] == 18 and row["ssim"]["n"] == 15
+
+
+def test_a_corpus_of_one_emotion_leaves_emotion_cells_empty_with_the_reason(make_pool):
+    row = make_pool(
+        {"ground_truth": table().drop(columns=["emotion_right", "emotion_verdict"])}, reasons={"emotion": "one emotion only"}
+    ).row("ground_truth")
+    assert row["emotion_acc_pct"] == {"value": None, "ci": None, "n": 0, "reason": "one emotion only"}
+
+
+def test_a_still_has_no_lips_to_time_and_borrowed_motion_is_not_scored(make_pool):
+    pool = make_pool({"copy_source": table(av_offset_frames=3, psnr_db=20.0), "vqig_on_fitted": table(pose_over_time_deg=1.0)})
+    assert pool.row("copy_source")["av_offset_frames"]["value"] is None
+    assert "fitted" in pool.row("vqig_on_fitted")["pose_over_time_deg"]["reason"]
+
+
+def test_long_coefficients_decide_blinks_and_diversity(make_pool, tmp_path):
+    beta = np.zeros((9, 2, 100, len(EXPRESSIONS)), np.float16)
+    lids = [EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]
+    beta[:, :, 20:24, lids] = 0.9
+    beta[:, 1, :, 0] = 0.5
+    pose = np.zeros((9, 2, 100, 6), np.float16)
+    write_npz(tmp_path / "long.npz", {"beta": beta, "pose": pose, "emotion": np.zeros(9), "clip": np.array([f"{p}_0" for p in PEOPLE])})
+    row = make_pool({"flowvqtalker_free": table()}, long={"flowvqtalker_free": tmp_path / "long.npz"}).row("flowvqtalker_free")
+    assert row["blinks_per_s"]["value"] == pytest.approx(0.25) and row["blink_duration_s"]["value"] == pytest.approx(0.16)
+    assert row["expression_over_seeds"]["value"] == pytest.approx(0.5) and row["pose_over_seeds_deg"]["value"] == 0.0
+    assert "min of coefficients" in row["blinks_per_s"]["reason"]
+
+
+def test_an_empty_long_file_falls_back_to_the_clips(make_pool, tmp_path):
+    write_npz(
+        tmp_path / "long.npz",
+        {"beta": np.zeros((0, 4, 0, 0)), "pose": np.zeros((0, 4, 0, 6)), "emotion": np.zeros(0), "clip": np.zeros(0, "U1")},
+    )
+    row = make_pool({"flowvqtalker_free": table(blinks=0)}, long={"flowvqtalker_free": tmp_path / "long.npz"}).row("flowvqtalker_free")
+    assert row["blinks_per_s"]["value"] == 0.0
+
+
+def test_emotion_ratio_and_confusion(make_pool):
+    pool = make_pool({"ground_truth": table(1.0), "flowvqtalker_paired": pd.concat([table(1.0)[::2], table(0.0)[1::2]])})
+    estimate = emotion_ratio(pool, "flowvqtalker_paired")
+    assert estimate.value == pytest.approx(0.5) and estimate.n == 18 and estimate.ci == pytest.approx((0.5, 0.5))
+    happy, sad = EMOTIONS.index("happy"), EMOTIONS.index("sad")
+    confusion = pool.emotions("flowvqtalker_paired").confusion()
+    assert confusion[happy, happy] == 9 and confusion[happy, sad] == 9
+    assert pool.judges()["emotion_on_ground_truth"]["micro_pct"] == 100.0
+
+
+def test_moved_frames_are_the_half_that_differs_most(make_pool):
+    pool = make_pool({"copy_source": table()})
+    still = np.zeros((1, 68, 2), np.float32)
+
+    def analyse(path):
+        return {"landmarks_px": still if path[0] == "video" else still + np.arange(10, dtype=np.float32)[:, None, None]}
+
+    pool.scorer.analyse, pool.scorer.video_path, pool.scorer.real_path = (
+        analyse,
+        lambda row: ("video", row["clip"]),
+        lambda clip: ("real", clip),
+    )
+    moved = moved_frames(pool)
+    assert len(moved) == 18 and all(mask.tolist() == [False] * 5 + [True] * 5 for mask in moved.values())
+
+
+def test_records_pass_fail_and_skip():
+    estimate = Estimate(3.0, (2.0, 4.0), 12, 8)
+    assert record("a", estimate, "<= 4", lambda v: v <= 4) == {
+        "name": "a",
+        "value": 3.0,
+        "ci": [2.0, 4.0],
+        "n": 12,
+        "target": "<= 4",
+        "pass": True,
+        "reason": "",
+    }
+    assert record("a", estimate, "<= 2", lambda v: v <= 2)["pass"] is False
+    skipped = record("a", None, "<= 4", lambda v: v <= 4, "no truth")
+    assert skipped["pass"] is None and skipped["value"] is None and skipped["reason"] == "no truth"
+
+
+def test_identical_frames_are_named_in_the_cell():
+    assert as_cell(Estimate(float("inf"), None, 5, 1, "not finite")) == {
+        "value": None,
+        "ci": None,
+        "n": 5,
+        "reason": "identical to the real clip",
+    }
+
+
+def test_declared_blinks_and_lids():
+    assert declared_blinks_per_s(["neutral", "fear", ""]) == pytest.approx(
+        (2 * DECLARED.blink_rate_hz["neutral"] + DECLARED.blink_rate_hz["fear"]) / 3
+    )
+    beta = np.zeros((4, len(EXPRESSIONS)))
+    beta[:, EXPRESSION_INDEX["eyeBlink_L"]] = 1.0
+    np.testing.assert_allclose(blink_closure(beta), 0.5)
+    assert blink_closure(np.zeros((4, 64))) is None
