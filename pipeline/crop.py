@@ -65,8 +65,9 @@ def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> lis
         return [labels | crop_stills(item.clip, read_npz(root / row["file"]), loaded, ctx.cfg, folder)]
     path = resolve_source(corpus, row["file"], root)
     sidecar = resolve_source(corpus, row["sidecar"], root) if row["sidecar"] else None
-    pieces, count = open_pieces(path)
+    pieces = open_pieces(path)
     found = loaded.detect_pieces(pieces())
+    count = len(found.score)
     tracks, refused = usable_tracks(found, count, ctx.cfg)
     if not tracks:
         raise ClipError(refused[0], rejected=True)
@@ -81,17 +82,16 @@ def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> lis
     return rows
 
 
-def open_pieces(path: Path) -> tuple[Callable[[], Iterator[np.ndarray]], int]:
-    """A function that yields the video in pieces, as often as needed, and the number of its 25 fps frames."""
+def open_pieces(path: Path) -> Callable[[], Iterator[np.ndarray]]:
+    """A function that yields the video at 25 fps in pieces, as often as needed; a short video is decoded only once."""
     kept: list[np.ndarray] = []
-    count = 0
+    size = 0
     for piece in media.iterate_video_at(path, FPS_HZ):
-        count += len(piece)
-        if kept is not None:
-            kept.append(piece)
-            if count * piece[0].nbytes > KEEP_BYTES:
-                kept = None  # type: ignore[assignment]
-    return (lambda: iter(kept)) if kept is not None else (lambda: media.iterate_video_at(path, FPS_HZ)), count
+        kept.append(piece)
+        size += piece.nbytes
+        if size > KEEP_BYTES:
+            return lambda: media.iterate_video_at(path, FPS_HZ)
+    return lambda: iter(kept)
 
 
 def usable_tracks(found: Detections, count: int, cfg: Any) -> tuple[list[boxes.Track], list[str]]:
