@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowvqtalker.image.layers import ResBlock, conv3, group_norm
+from flowvqtalker.image.layers import ResBlock, conv3, group_norm, zero_init
 from flowvqtalker.image.quantize import Quantised, VectorQuantizer
 
 STEM = 4
@@ -53,10 +53,37 @@ def _levels(config: CodebookConfig) -> list[int]:
     return [config.width * min(2**level, 2) for level in range(n)]
 
 
+def patch_basis(size_px: int, dim: int) -> Tensor:
+    """Orthonormal rows that describe a colour patch by its lowest frequencies.
+
+    A two-dimensional cosine transform (DCT-II) of brightness and two colour differences; colour counts as two frequencies higher,
+    since it varies more slowly.
+
+    Args:
+        size_px: side n of the patch.
+        dim: number of rows D.
+
+    Returns:
+        (D, 3 n^2) float32 in the channel order of ``pixel_unshuffle``; rows beyond 3 n^2 are zero.
+    """
+    n = size_px
+    place, frequency = torch.arange(n, dtype=torch.float64), torch.arange(n, dtype=torch.float64)[:, None]
+    cosine = torch.cos(torch.pi * (place + 0.5) * frequency / n) * (2 / n) ** 0.5
+    cosine[0] /= 2**0.5
+    colour = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]], dtype=torch.float64)
+    colour = colour / colour.norm(dim=1, keepdim=True)
+    order = sorted((u + v + (2 if c else 0), c, u, v) for c in range(3) for u in range(n) for v in range(n))[:dim]
+    rows = [torch.einsum("c,y,x->cyx", colour[c], cosine[u], cosine[v]).reshape(-1) for _, c, u, v in order]
+    rows += [torch.zeros(3 * n * n, dtype=torch.float64)] * (dim - len(rows))
+    return torch.stack(rows).float()
+
+
 class Encoder(nn.Module):
     """E_h: picture -> feature map of D channels, one vector per token.
 
-    With ``downsample`` 4 a hourglass at half the token resolution gives each token its surroundings.
+    The sum of a linear map of the token's own patch, which starts as a cosine transform, and of a network that sees its surroundings
+    and starts at zero: training starts from plain vector quantisation of patches, which is already a fair picture, and not from noise.
+    With ``downsample`` 4 an hourglass at half the token resolution gives each token its surroundings.
     """
 
     def __init__(self, config: CodebookConfig) -> None:
@@ -70,12 +97,17 @@ class Encoder(nn.Module):
             stages += [ResBlock(channels) for _ in range(config.blocks)]
         self.stages = nn.Sequential(*stages)
         self.context = Context(levels[-1], config.blocks) if len(levels) == 1 else nn.Identity()
-        self.head = nn.Sequential(group_norm(levels[-1]), nn.SiLU(), nn.Conv2d(levels[-1], config.dim, 1))
+        self.head = nn.Sequential(group_norm(levels[-1]), nn.SiLU(), zero_init(nn.Conv2d(levels[-1], config.dim, 1)))
+        self.patch = nn.Conv2d(3 * config.downsample**2, config.dim, 1, bias=False)
+        self.patch.weight.data.copy_(patch_basis(config.downsample, config.dim)[:, :, None, None])
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (B, 3, H, W) in [0, 1] -> (B, D, H / downsample, W / downsample)."""
-        h = self.stem(F.pixel_unshuffle(image * 2 - 1, STEM))
-        return self.head(self.context(self.stages(h)))
+        image = image * 2 - 1
+        patches = F.pixel_unshuffle(image, STEM)
+        h = self.head(self.context(self.stages(self.stem(patches))))
+        downsample = image.shape[-1] // h.shape[-1]
+        return h + self.patch(patches if downsample == STEM else F.pixel_unshuffle(image, downsample))
 
 
 class Context(nn.Module):
@@ -94,7 +126,11 @@ class Context(nn.Module):
 
 
 class Decoder(nn.Module):
-    """D_h: map of codes -> picture. Ends with a convolution at half the resolution, so that tokens leave no block edges."""
+    """D_h: map of codes -> picture.
+
+    The sum of a linear map from code to patch, which starts as the inverse cosine transform, and of a network that starts at zero and
+    ends with a convolution at half the resolution, so that tokens leave no block edges.
+    """
 
     def __init__(self, config: CodebookConfig) -> None:
         super().__init__()
@@ -109,12 +145,16 @@ class Decoder(nn.Module):
         self.stages = nn.Sequential(*stages)
         half = max(config.width // 2, 8)
         self.grow = nn.Sequential(group_norm(config.width), nn.SiLU(), conv3(config.width, 4 * half), nn.PixelShuffle(2), nn.SiLU())
-        self.last = conv3(half, 12)
+        self.last = zero_init(conv3(half, 12))
+        self.patch = nn.Conv2d(config.dim, 3 * config.downsample**2, 1, bias=False)
+        self.patch.weight.data.copy_(patch_basis(config.downsample, config.dim).t()[:, :, None, None])
+        self.downsample = config.downsample
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes (B, D, h, w) -> picture (B, 3, h * downsample, w * downsample); near [0, 1], not clamped."""
         h = self.grow(self.stages(self.context(self.enter(codes))))
-        return 0.5 + 0.5 * F.pixel_shuffle(self.last(h).float(), 2)
+        patches = F.pixel_shuffle(self.patch(codes).float(), self.downsample)
+        return 0.5 + 0.5 * (patches + F.pixel_shuffle(self.last(h).float(), 2))
 
 
 class Codebook(nn.Module):

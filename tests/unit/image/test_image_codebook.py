@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flowvqtalker.image.adversarial import PatchDiscriminator, adaptive_weight, hinge_discriminator_loss
-from flowvqtalker.image.codebook import load_codebook, save_codebook, state_sha256
+from flowvqtalker.image.codebook import Codebook, CodebookConfig, load_codebook, patch_basis, save_codebook, state_sha256
 from flowvqtalker.image.quantize import VectorQuantizer, usage
 from tests.unit.image.conftest import SIZE, make_codebook
 
@@ -73,6 +73,23 @@ def test_sizes(downsample, tokens):
     image, quantised = codebook(torch.rand(2, 3, SIZE, SIZE))
     assert image.shape == (2, 3, SIZE, SIZE) and quantised.indices.shape == (2, tokens, tokens)
     torch.testing.assert_close(codebook.decode_indices(quantised.indices), image)
+
+
+@pytest.mark.parametrize(("size", "dim"), [(4, 32), (8, 64), (4, 60)])
+def test_patch_basis_is_orthonormal_and_keeps_smooth_pictures(size, dim):
+    basis = patch_basis(size, dim)
+    n = min(dim, 3 * size**2)
+    torch.testing.assert_close(basis @ basis.t(), torch.diag((torch.arange(dim) < n).float()), atol=1e-5, rtol=0)
+    ramp = torch.linspace(0, 1, 2 * size)[None, None].expand(3, 2 * size, -1)[None]
+    patches = torch.nn.functional.pixel_unshuffle(ramp, size).permute(0, 2, 3, 1)
+    torch.testing.assert_close(patches @ basis.t() @ basis, patches, atol=0.02, rtol=0)
+
+
+def test_untrained_autoencoder_is_the_transform_and_its_inverse():
+    torch.manual_seed(0)
+    codebook = Codebook(CodebookConfig(4, 16, 1, 32, 48, 0.9, 0.2)).eval()
+    image = torch.rand(2, 3, SIZE, SIZE)
+    torch.testing.assert_close(codebook.decode(codebook.encoder(image)), image, atol=1e-4, rtol=0)
 
 
 def test_payload_round_trip_and_hash():
