@@ -55,7 +55,7 @@ class Distributions:
     brow_flash_amplitude: tuple[float, float] = (0.12, 0.35)  # uniform
     brow_flash_duration_s: tuple[float, float] = (0.28, 0.60)  # uniform
 
-    head_clip_sd_deg: tuple[float, float, float] = (2.5, 5.0, 2.0)  # mean pose of a clip: pitch, yaw, roll
+    head_clip_sd_deg: tuple[float, float, float] = (2.5, 5.0, 2.0)  # mean pose of a clip: pitch, yaw, roll; cut at 2 sd
     head_drift_sd_deg: tuple[float, float, float] = (1.6, 2.2, 1.2)  # stationary
     head_drift_time_s: tuple[float, float, float] = (1.0, 1.4, 1.4)
     head_translation_sd_cm: tuple[float, float, float] = (0.25, 0.15, 0.35)

@@ -202,7 +202,7 @@ def head_pose(
         declared: sizes and times of drift and nods.
     """
     times = np.arange(n_frames) / FPS_HZ
-    mean = generator.standard_normal(3) * np.asarray(declared.head_clip_sd_deg) + np.asarray(offset_deg)
+    mean = np.clip(generator.standard_normal(3), -2, 2) * np.asarray(declared.head_clip_sd_deg) + np.asarray(offset_deg)
     drift = np.concatenate(
         [
             smooth_noise(generator, n_frames, sd, time_s, smoothing_frames=3.0)
