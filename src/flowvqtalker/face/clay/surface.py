@@ -118,7 +118,7 @@ def _shape_lids(points: Array, rings: Index, side: float) -> None:
         weight = np.interp(fraction, [0.0, 0.20, 0.33, 0.5, 0.72, 1.0], [1.0, 1.0, 0.86, 0.5, 0.16, 0.0])
         blended = weight * on_ball + (1 - weight) * points[vertices, 2]
         # The fold above the upper lid: a groove that the open lid slides into.
-        crease = -0.10 * upper**0.8 * np.exp(-(((fraction - 0.33) / 0.09) ** 2)) + 0.16 * upper * np.exp(-(((fraction - 0.62) / 0.18) ** 2))
+        crease = -0.07 * upper**0.8 * np.exp(-(((fraction - 0.33) / 0.09) ** 2)) + 0.11 * upper * np.exp(-(((fraction - 0.62) / 0.18) ** 2))
         points[vertices, 2] = blended + crease
 
 
@@ -194,7 +194,7 @@ def cavity(points: Array, rings: Index) -> tuple[Array, Index]:
     end = rows[-1].mean(0, keepdims=True) + np.array([[0.0, 0.0, -0.2]])
     n = MOUTH_COLUMNS
     last = (len(rows) - 1) * n
-    fan = np.array([[last + (k + 1) % n, last + k, len(rows) * n] for k in range(n)])
+    fan = np.array([[last + k, last + (k + 1) % n, len(rows) * n] for k in range(n)])
     strip = grid_triangles(len(rows), n, closed=True)[:, ::-1]
     return np.concatenate([*rows, end]), np.concatenate([strip, fan]).astype(np.int32)
 
