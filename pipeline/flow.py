@@ -92,7 +92,7 @@ def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> Flo
         frames_per_token=cfg.frames_per_token, long_frames=0 if pose else cfg.long_frames, long_stride=cfg.long_stride, long_dims=(),
         audio_width=cfg.audio_width, conditioner_width=cfg.conditioner.width, conditioner_dropout=cfg.conditioner.dropout,
         conditioners=0 if pose or not cfg.residual else cfg.conditioner.folds,
-        encoder_layers=cfg.encoder_layers, dropout=cfg.dropout, order=cfg.pose.order if pose else 0, latent_rho=part.latent_rho,
+        encoder_layers=cfg.encoder_layers, dropout=cfg.dropout, order=part.order, marginals=cfg.marginals and cfg.model == "flow", latent_rho=part.latent_rho,
         clamp=cfg.innovation_clamp, seed=seed,
     )  # fmt: skip
 

@@ -72,6 +72,8 @@ class FlowParams(Section):
     frames_per_token: int = Field(ge=1, le=100, description="history frames that one token embeds; divides tau")
     long_frames: int = Field(ge=0, le=1000, description="strided long history of the lids, 0 for none [frames]")
     long_stride: int = Field(ge=1, le=100, description="frames per bin of the long history; divides long_frames")
+    order: int = Field(ge=0, le=4, description="order of the stable linear prediction whose innovations the flow models")
+    marginals: bool = Field(description="make each dimension's innovations normal by a fixed monotone map before the flow")
     innovation_clamp: float = Field(gt=0, le=100, description="largest innovation in a rollout [standard deviations]")
     min_sd: float = Field(
         ge=0, le=1, description="dimensions that vary less over the training frames are filled with their mean [coefficient units]"

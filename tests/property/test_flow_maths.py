@@ -11,6 +11,7 @@ from scipy import stats
 
 from flowvqtalker.flow.conditioner import cosine_basis, emotion_weights
 from flowvqtalker.flow.coupling import TransformerCoupling
+from flowvqtalker.flow.marginals import MarginalMap
 from flowvqtalker.flow.priors import Prior, component_means
 from flowvqtalker.flow.stack import FlowStack, StackConfig
 from flowvqtalker.flow.transforms import AffineCoupling, InvertibleLinear, MultiActNorm
@@ -234,3 +235,20 @@ def test_emotion_weights_lie_between_neutral_and_the_emotion(intensity, label):
 def test_cosine_basis_is_orthonormal():
     basis = cosine_basis(80, 26)
     assert torch.allclose(basis.T @ basis, torch.eye(26), atol=1e-12)
+
+
+def test_marginal_map_makes_data_normal_inverts_and_knows_its_derivative():
+    rng = np.random.default_rng(0)
+    spiky = np.where(rng.random((20_000, 1)) < 0.5, 0.0, rng.exponential(size=(20_000, 1)))
+    u = torch.from_numpy(np.concatenate([spiky, rng.standard_normal((20_000, 1)) ** 3], 1)) + 1e-3 * torch.randn(20_000, 2)
+    marginal = MarginalMap(2, straight=0.02)
+    marginal.fit(u)
+    g, _ = marginal.to_normal(u)
+    assert torch.allclose(marginal.from_normal(g), u, atol=1e-10)
+    assert stats.kstest(g[:, 1].numpy(), "norm").statistic < 0.05
+    assert g.std(0).tolist() == pytest.approx([1, 1], abs=0.2)
+    far = torch.tensor([[50.0, -80.0], [0.3, 0.1]])
+    assert torch.allclose(marginal.from_normal(marginal.to_normal(far)[0]), far, atol=1e-9)
+    point = far[1].clone()
+    jacobian = torch.autograd.functional.jacobian(lambda v: marginal.to_normal(v)[0], point)
+    assert marginal.to_normal(point)[1].item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-8)

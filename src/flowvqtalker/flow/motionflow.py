@@ -4,9 +4,11 @@ From coefficients to what the flow models, all per dimension and fixed after fit
 
 1. x = (c - mean) / sd, near-constant dimensions dropped (they are filled with their mean);
 2. r = (x - plan) / sd_r, where the plan is what the audio conditioner expects, or the source's x0 without one;
-3. u = (r_t - sum_j phi_j r_(t-j)) / sd_u: a linear prediction of order 0 (expression), or 2 and stable (pose).
+3. u = (r_t - sum_j phi_j r_(t-j)) / sd_u: what a stable linear prediction leaves over;
+4. g, where u = q(g) with a fixed monotone map per dimension that makes the marginals normal (``marginals``).
 
-The flow gives the density of u_t given audio, source, emotion and past; steps 1-3 are affine, so the density of x is exact.
+The flow gives the density of g_t given audio, source, emotion and past; every step is invertible with a known derivative, so the
+density of x is exact.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from flowvqtalker.flow.conditioner import AudioEncoder, ConditionEncoder, Conditioner
+from flowvqtalker.flow.marginals import MarginalMap
 from flowvqtalker.flow.regression import RegressionCore
 from flowvqtalker.flow.stack import FlowStack, StackConfig
 from flowvqtalker.flow.windows import history_of, long_history_of
@@ -48,8 +51,9 @@ class FlowConfig:
         encoder_layers: Self-attention layers over the condition tokens.
         dropout: Dropout in the encoders.
         order: Order of the linear prediction.
+        marginals: Whether step 4 is on.
         latent_rho: Correlation of the latent noise of neighbouring frames in a rollout.
-        clamp: Largest absolute innovation u in a rollout.
+        clamp: Largest absolute innovation g in a rollout.
         seed: Seed of rotations and latent means.
     """
 
@@ -69,6 +73,7 @@ class FlowConfig:
     encoder_layers: int
     dropout: float
     order: int
+    marginals: bool
     latent_rho: float
     clamp: float
     seed: int
@@ -163,6 +168,7 @@ class MotionFlow(nn.Module):
         self.conditioners = nn.ModuleList(
             Conditioner(features, labels, config.conditioner_width, config.conditioner_dropout) for _ in range(config.conditioners)
         ).requires_grad_(False)
+        self.marginals = MarginalMap(features) if config.marginals else None
         self.audio = AudioEncoder(config.audio_width, (1, 2, 4), 0, config.dropout)
         static = [features, config.audio_width]
         if config.kind == "expression":
@@ -184,8 +190,8 @@ class MotionFlow(nn.Module):
 
     @property
     def history_features(self) -> int:
-        """Size F of a history frame: residuals, and velocities for the pose."""
-        return self.config.stack.features * (2 if self.config.kind == "pose" else 1)
+        """Size F of a history frame: residuals and velocities."""
+        return self.config.stack.features * 2
 
     @property
     def lead(self) -> int:
@@ -233,6 +239,17 @@ class MotionFlow(nn.Module):
         """Innovations u (B, T, D) of residuals (B, lead + T, D)."""
         return (past[:, self.lead :] - self.predicted(past)) / self.u_sd
 
+    def to_normal(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Innovations g (B, T, D) and log |dg / du| (B, T)."""
+        if self.marginals is None:
+            return u, u.new_zeros(u.shape[:-1])
+        return self.marginals.to_normal(u)
+
+    def from_normal(self, g: Tensor) -> Tensor:
+        """Innovations u of clamped g."""
+        g = g.clamp(-self.config.clamp, self.config.clamp)
+        return g if self.marginals is None else self.marginals.from_normal(g)
+
     def log_scale(self) -> float:
         """Sum over dimensions of log |dx / du|: turns a log-density of u into one of x."""
         return float((self.r_sd.log() + self.u_sd.log()).sum())
@@ -258,8 +275,6 @@ class MotionFlow(nn.Module):
 
     def history_frames(self, past: Tensor) -> Tensor:
         """Features (B, lead + T, F) of every frame of the past."""
-        if self.config.kind == "expression":
-            return past
         velocity = torch.diff(past, dim=1, prepend=past[:, :1]) / self.v_sd
         return torch.cat([past, velocity], -1)
 
@@ -299,6 +314,8 @@ class MotionFlow(nn.Module):
         u = self.innovations(window.past)
         if noise is not None:
             u = u + noise
+        g, log_det = self.to_normal(u)
+        bend = log_det.mean(1)
         features = self.audio(window.audio)
         past = window.past if history is None else history
 
@@ -306,12 +323,12 @@ class MotionFlow(nn.Module):
             return self.tokens(self.static_tokens(features, window.plan, window.x0, weights), past, disturb)
 
         if self.config.kind == "pose" or bool(window.known.all()):
-            return self.core.log_prob(u, tokens(window.weights), window.weights.unsqueeze(1)).mean(1)
+            return self.core.log_prob(g, tokens(window.weights), window.weights.unsqueeze(1)).mean(1) + bend
         eye = torch.eye(self.config.stack.labels, dtype=u.dtype, device=u.device)
-        mixed = self.core.log_prob_unlabelled(u, [tokens(row.expand(len(u), -1)) for row in eye]) / u.shape[1]
+        mixed = self.core.log_prob_unlabelled(g, [tokens(row.expand(len(u), -1)) for row in eye]) / u.shape[1] + bend
         if not bool(window.known.any()):
             return mixed
-        labelled = self.core.log_prob(u, tokens(window.weights), window.weights.unsqueeze(1)).mean(1)
+        labelled = self.core.log_prob(g, tokens(window.weights), window.weights.unsqueeze(1)).mean(1) + bend
         return torch.where(window.known, labelled, mixed)
 
     def squared_error(self, window: Window, disturb: HistoryNoise | None = None, history: Tensor | None = None) -> Tensor:
@@ -330,7 +347,8 @@ class MotionFlow(nn.Module):
             known = window.known if bool(window.known.any()) else torch.ones_like(window.known)
             # Without a single label every emotion starts at the moments of all frames.
             weights = torch.where(window.known.unsqueeze(1), window.weights, 1 / self.config.stack.labels)
-            self.core.initialise(self.innovations(window.past)[known], self.tokens(static, window.past)[known], weights[known].unsqueeze(1))
+            g, _ = self.to_normal(self.innovations(window.past))
+            self.core.initialise(g[known], self.tokens(static, window.past)[known], weights[known].unsqueeze(1))
 
 
 def stable_prediction(series: list[Tensor], order: int) -> Tensor:

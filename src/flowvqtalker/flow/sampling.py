@@ -130,7 +130,6 @@ class Rollout:
             padded = torch.cat([self.past, self.past.new_zeros(len(self.past), 1, self.past.shape[2])], 1)
             tokens = flow.tokens(static[:, i : i + 1], padded)
             u = self._innovation(tokens, normal[:, i : i + 1], chi_square[:, i : i + 1], weights)
-            u = u.clamp(-flow.config.clamp, flow.config.clamp)
             plan = self.plan[:, first + i]
             r = (u * flow.u_sd + flow.predicted(padded))[:, 0]
             c = flow.coefficients(plan + r * flow.r_sd)
@@ -146,8 +145,8 @@ class Rollout:
         if isinstance(core, FlowStack):
             self.noise = normal if self.noise is None else self.rho * self.noise + math.sqrt(1 - self.rho**2) * normal
             z = core.prior.latent(self.noise, chi_square, weights, self.temperature)
-            u, self.state = core.inverse(z, tokens, weights, self.state)
-            return u
+            g, self.state = core.inverse(z, tokens, weights, self.state)
+            return self.flow.from_normal(g)
         states = [None] * len(core.nets) if self.state is None else self.state.couplings
         u, states = core.step(tokens, states)
         self.state = StackState(states)

@@ -310,6 +310,8 @@ def fit_residual_scale(flow: MotionFlow, clips: Sequence[MotionClip], plans: Seq
     # The first frames lean on the lead-in's zeros; they would dominate the scale of a smooth motion.
     innovations = torch.cat([flow.innovations(p)[0, flow.config.order :] for p in past])
     flow.u_sd.copy_(innovations.square().mean(0).sqrt().clamp_min(1e-4))
+    if flow.marginals is not None:
+        flow.marginals.fit(innovations / flow.u_sd)
     flow.v_sd.copy_(torch.cat([s.diff(dim=0) for s in series]).square().mean(0).sqrt().clamp_min(1e-4))
 
 

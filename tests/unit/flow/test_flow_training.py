@@ -18,7 +18,7 @@ from flowvqtalker.train.flow import FlowTraining, MotionData, fit_motion, folds_
 from flowvqtalker.train.loop import LoopConfig
 
 STACK = StackConfig(53, 8, 2, 16, 4, "transformer", 1, 0.8, "multi", "smm", 50.0, 5.0)
-CONFIG = FlowConfig("expression", "flow", 53, STACK, 4, 2, 8, 4, (), 16, 16, 0.0, 2, 1, 0.0, 0, 0.3, 6.0, 3)
+CONFIG = FlowConfig("expression", "flow", 53, STACK, 4, 2, 8, 4, (), 16, 16, 0.0, 2, 1, 0.0, 0, True, 0.3, 6.0, 3)
 POSE = dataclasses.replace(
     CONFIG,
     kind="pose",
@@ -148,7 +148,7 @@ def test_dropped_history_cannot_reach_the_likelihood_but_audio_and_emotion_can(t
     for parameter in flow.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     window = MotionData(flow, CLIPS[:2], plans_of(flow, CLIPS[:2])).take([(0, 6), (1, 6)], 6)
-    dropped = HistoryNoise(torch.zeros(2, flow.lead + 6, 52), torch.zeros(2, 6, 4))
+    dropped = HistoryNoise(torch.zeros(2, flow.lead + 6, 104), torch.zeros(2, 6, 4))
     other = window.past + torch.randn_like(window.past)
     assert torch.equal(flow.log_prob(window, dropped), flow.log_prob(window, dropped, history=other))
     assert not torch.equal(flow.log_prob(window), flow.log_prob(window, history=other))

@@ -10,7 +10,7 @@ from flowvqtalker.flow.sampling import MotionRequest, rollout
 from flowvqtalker.flow.stack import StackConfig
 
 STACK = StackConfig(5, 8, 3, 16, 4, "transformer", 1, 0.8, "multi", "smm", 50.0, 5.0)
-CONFIG = FlowConfig("expression", "flow", 5, STACK, 4, 2, 8, 4, (0, 1), 16, 16, 0.0, 2, 1, 0.0, 0, 0.3, 6.0, 3)
+CONFIG = FlowConfig("expression", "flow", 5, STACK, 4, 2, 8, 4, (0, 1), 16, 16, 0.0, 2, 1, 0.0, 0, True, 0.3, 6.0, 3)
 
 
 def make(**changes):
