@@ -253,23 +253,24 @@ def _blink_figure(results: Results, blink_on: float, blink_off: float) -> Figure
             curves[method] = list(closure(beta.reshape(-1, *beta.shape[-2:]).astype(np.float32)))
     if len(curves) < 2:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
+    numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, closures in curves.items():
         blinks = BlinkStatistics(FPS_HZ, blink_on, blink_off)
         for window in _windows(closures, length):
             blinks.update(window)
-        gaps, shut = np.array(blinks.intervals_s), np.array(blinks.durations_s)
-        for axis, numbers, edges in ((axes[0], gaps, np.arange(0, length / FPS_HZ + 0.2, 0.2)), (axes[1], shut, np.arange(0, 0.84, 0.04))):
-            if len(numbers):
-                weights = np.full(len(numbers), 1 / len(numbers))
-                axis.hist(
-                    numbers, bins=edges, weights=weights, histtype="step", lw=1.5, color=COLOURS[name], label=f"{name} (n={len(numbers)})"
-                )
+        numbers[name] = (np.array(blinks.intervals_s), np.array(blinks.durations_s))
+    if not any(len(shut) for _, shut in numbers.values()):
+        return None
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
+    for axis, which, edges in ((axes[0], 0, np.arange(0, length / FPS_HZ + 0.2, 0.2)), (axes[1], 1, np.arange(0, 0.84, 0.04))):
+        for name, pair in numbers.items():
+            values = pair[which]
+            weights = np.full(len(values), 1 / max(len(values), 1))
+            axis.hist(values, bins=edges, weights=weights, histtype="step", lw=1.5, color=COLOURS[name], label=f"{name} (n={len(values)})")
+        axis.legend(fontsize=7)
     axes[0].set_xlabel("from one closing to the next [s]")
     axes[1].set_xlabel("eyes closed [s]")
     axes[0].set_ylabel("share of blinks")
-    for axis in axes:
-        axis.legend(fontsize=7)
     figure.suptitle(f"Blinks in windows of {length / FPS_HZ:.1f} s", fontsize=10)
     return figure
 

@@ -94,11 +94,12 @@ def _table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> dic
 
 
 def check_rows(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Checks as text: a check that could not be measured is neither passed nor failed."""
+    """Checks as text: one that could not be measured, or that only shows a number, is neither passed nor failed."""
     rows = []
     for check in checks:
         passed = check.get("pass")
-        kind, word = ("open", "not measured") if passed is None else ("pass", "pass") if passed else ("fail", "fail")
+        open_word = "not measured" if check.get("value") is None else "no target"
+        kind, word = ("open", open_word) if passed is None else ("pass", "pass") if passed else ("fail", "fail")
         ci = check.get("ci")
         rows.append(
             {
@@ -117,9 +118,10 @@ def check_rows(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def flatten(tree: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """A nested document as groups of dotted names and printed values, one group per top-level key that holds more than a value."""
-    loose = [(name, _text(value)) for name, value in sorted(tree.items()) if not isinstance(value, dict)]
+    loose = [(name, _text(value)) for name, value in sorted(tree.items()) if not isinstance(value, (dict, list))]
     groups = [("", loose)] if loose else []
-    return groups + [(name, _flat_entries("", value)) for name, value in sorted(tree.items()) if isinstance(value, dict) and value]
+    nested = [(name, _flat_entries("", value)) for name, value in sorted(tree.items()) if isinstance(value, dict)]
+    return groups + [(name, entries) for name, entries in nested if entries]
 
 
 def _flat_entries(prefix: str, value: Any) -> list[tuple[str, str]]:
@@ -128,6 +130,8 @@ def _flat_entries(prefix: str, value: Any) -> list[tuple[str, str]]:
         interval = f" [{_text(ci[0])}, {_text(ci[1])}]" if isinstance(ci, (list, tuple)) and len(ci) == 2 else ""
         number = _text(value["value"]) or str(value.get("reason") or "")
         return [(prefix, number + interval + (f" (n={value['n']})" if value.get("n") else ""))]
+    if isinstance(value, list) and any(isinstance(part, list) for part in value):
+        return []  # a matrix: the figures show it
     if isinstance(value, Mapping):
         return [
             entry for name in sorted(value, key=str) for entry in _flat_entries(f"{prefix}.{name}" if prefix else str(name), value[name])

@@ -56,7 +56,7 @@ def best_methods(results: Results, column: str) -> set[str]:
     """Rows with the best value of a column among generated rows and controls; ties at the printed precision are all best.
 
     A column whose best value is the real one needs a real value (`ground_truth`, else `other_take`); without one nothing is marked,
-    and neither is anything when fewer than two rows compete.
+    and neither is anything when fewer than two rows compete or all are equal.
     """
     spec = column_of(column)
     values = {
@@ -79,6 +79,8 @@ def best_methods(results: Results, column: str) -> set[str]:
         target = float(format_number(real, spec.decimals))
         badness = {method: round(abs(value - target), spec.decimals) for method, value in values.items()}
     least = min(badness.values())
+    if least == max(badness.values()):
+        return set()  # no row is better than another
     return {method for method, value in badness.items() if value == least}
 
 
