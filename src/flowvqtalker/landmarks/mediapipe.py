@@ -6,14 +6,17 @@ The only module that imports mediapipe.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.constants import FPS_HZ
 from flowvqtalker.landmarks.schema import Detections, check_frames, join_detections
 
@@ -62,9 +65,14 @@ class MediapipeLandmarker:
     Args:
         model: content of ``face_landmarker.task``.
         min_score: detection, presence and tracking confidence below which there is no face, [0, 1].
+
+    Raises:
+        MissingWeightsError: the bytes are not a task bundle.
     """
 
     def __init__(self, model: bytes, *, min_score: float = 0.5) -> None:
+        if not zipfile.is_zipfile(io.BytesIO(model)):  # what a task bundle is
+            raise MissingWeightsError("face_landmarker.task is not a MediaPipe task bundle")
         self._model = model
         self._min_score = min_score
 
