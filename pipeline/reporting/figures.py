@@ -221,6 +221,8 @@ def _eye_figure(results: Results) -> Figure | None:
             axes[1, column].plot(seconds, beta[:, EXPRESSION_INDEX["jawOpen"]], color=COLOURS[name], lw=1.2, label=name)
         axes[0, column].set_title(clip, fontsize=8)
         axes[1, column].set_xlabel("time [s]")
+    for axis in axes.flat:
+        axis.set_ylim(-0.03, 1.03)  # coefficients live in [0, 1]: a fixed scale keeps small ripples small
     axes[0, 0].set_ylabel("eye closure")
     axes[1, 0].set_ylabel("jaw opening")
     axes[0, 0].legend(fontsize=7)
