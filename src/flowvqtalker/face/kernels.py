@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(cache=True)
-def add_shapes(points, beta, starts, index, delta):  # noqa: ANN001, ANN201 - numba infers the types
+def add_shapes(points, beta, starts, index, delta):
     """Add every expression shape with a non-zero coefficient to ``points`` (V, 3) in place."""
     for shape in range(beta.shape[0]):
         weight = beta[shape]
@@ -20,7 +20,7 @@ def add_shapes(points, beta, starts, index, delta):  # noqa: ANN001, ANN201 - nu
 
 
 @njit(cache=True)
-def resolve_contact(points, upper, lower, axis, follower, column, weight):  # noqa: ANN001, ANN201
+def resolve_contact(points, upper, lower, axis, follower, column, weight):
     """Push crossed pairs of one contact back to their middle, in place; see ``model.Contact``."""
     push = np.zeros(upper.shape[0], np.float32)
     for pair in range(upper.shape[0]):
@@ -36,7 +36,7 @@ def resolve_contact(points, upper, lower, axis, follower, column, weight):  # no
 
 
 @njit(cache=True)
-def push_out(points, vertex, eye, radius, centres):  # noqa: ANN001, ANN201
+def push_out(points, vertex, eye, radius, centres):
     """Move the vertices of a shell out to their least distance from the eyeball's centre, in place."""
     for row in range(vertex.shape[0]):
         v, e = vertex[row], eye[row]
@@ -50,7 +50,7 @@ def push_out(points, vertex, eye, radius, centres):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True)
-def turn(points, vertex, centre, rotation):  # noqa: ANN001, ANN201
+def turn(points, vertex, centre, rotation):
     """Turn vertices about a centre, in place."""
     for row in range(vertex.shape[0]):
         v = vertex[row]

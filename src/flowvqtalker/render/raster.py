@@ -34,7 +34,7 @@ class Buffers:
 
 
 @njit(cache=True)
-def project_points(points, focal, cx, cy, distance, out):  # noqa: ANN001, ANN201 - numba infers the types
+def project_points(points, focal, cx, cy, distance, out):
     """Write (u, v, depth) of world points (V, 3) into ``out`` (V, 3)."""
     for i in range(points.shape[0]):
         depth = distance - points[i, 2]
@@ -45,7 +45,7 @@ def project_points(points, focal, cx, cy, distance, out):  # noqa: ANN001, ANN20
 
 
 @njit(cache=True)
-def compute_normals(points, triangles, drawn, out):  # noqa: ANN001, ANN201
+def compute_normals(points, triangles, drawn, out):
     """Area-weighted unit normals of the vertices into ``out`` (V, 3); triangles with ``drawn`` 0 count too."""
     out[:] = 0.0
     for f in range(triangles.shape[0]):
@@ -66,7 +66,7 @@ def compute_normals(points, triangles, drawn, out):  # noqa: ANN001, ANN201
 
 
 @njit(cache=True)
-def fill(projected, triangles, drawn, scale, triangle_out, depth_out):  # noqa: ANN001, ANN201
+def fill(projected, triangles, drawn, scale, triangle_out, depth_out):
     """Rasterise projected triangles into (H, W) buffers, ``scale`` samples per pixel and axis; back faces are skipped.
 
     Args:
@@ -117,7 +117,7 @@ def fill(projected, triangles, drawn, scale, triangle_out, depth_out):  # noqa: 
 
 
 @njit(cache=True)
-def fill_barycentric(projected, triangles, triangle_map, scale, out):  # noqa: ANN001, ANN201
+def fill_barycentric(projected, triangles, triangle_map, scale, out):
     """Perspective-correct barycentrics (H, W, 3) of the samples of ``fill``."""
     for row in range(triangle_map.shape[0]):
         for column in range(triangle_map.shape[1]):

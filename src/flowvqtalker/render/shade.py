@@ -86,7 +86,7 @@ def _gamma_inverse() -> Array:
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _texel(u, v, height, width):  # noqa: ANN001, ANN202
+def _texel(u, v, height, width):
     """Upper left texel and the fractions to its neighbours for u, v in [0, 1], clamped at the border."""
     x = min(max(u * np.float32(width) - np.float32(0.5), np.float32(0.0)), np.float32(width) - np.float32(1.001))
     y = min(max(v * np.float32(height) - np.float32(0.5), np.float32(0.0)), np.float32(height) - np.float32(1.001))
@@ -95,7 +95,7 @@ def _texel(u, v, height, width):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _bilinear(texture, u, v, out):  # noqa: ANN001, ANN202
+def _bilinear(texture, u, v, out):
     """Bilinear look-up of a (H, W, 4) uint8 texture as values in [0, 1]."""
     i, j, fy, fx = _texel(u, v, texture.shape[0], texture.shape[1])
     one = np.float32(1.0)
@@ -109,7 +109,7 @@ def _bilinear(texture, u, v, out):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _bilinear_one(image, u, v):  # noqa: ANN001, ANN202
+def _bilinear_one(image, u, v):
     """Bilinear look-up of a (H, W) float32 image."""
     i, j, fy, fx = _texel(u, v, image.shape[0], image.shape[1])
     one = np.float32(1.0)
@@ -117,7 +117,7 @@ def _bilinear_one(image, u, v):  # noqa: ANN001, ANN202
 
 
 @njit(cache=True, error_model="numpy")
-def _mix_wrinkles(maps, weights, out):  # noqa: ANN001, ANN202
+def _mix_wrinkles(maps, weights, out):
     """Sum of the wrinkle maps (K, H, W) with weights (K,) into (H, W)."""
     out[:] = 0.0
     for k in range(maps.shape[0]):
@@ -132,7 +132,7 @@ def _mix_wrinkles(maps, weights, out):  # noqa: ANN001, ANN202
 def _shade_point(
     f, u, v, projected, world, normals, triangles, uv, occlusion, material, part, part_colour, texture, wrinkle, has_wrinkle, iris,
     light_dir, light_colour, sky, ground, camera_z, lid_shadow, scratch, colour,
-):  # fmt: skip # noqa: ANN001, ANN202
+):  # fmt: skip
     """Linear colour of triangle ``f`` at pixel (u, v) into ``colour`` (3,)."""
     # Unsigned indices spare the test for negative ones at every access.
     a, b, c = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
@@ -245,7 +245,7 @@ def _shade_point(
 def _shade_image(
     triangle_map, depth_map, projected, world, normals, triangles, triangle_part, triangle_material, uv, occlusion, part_colour, texture, wrinkle, has_wrinkle,
     iris, light_dir, light_colour, sky, ground, camera_z, pixel_per_cm, exposure, background, gamma, inverse_gamma, out,
-):  # fmt: skip # noqa: ANN001, ANN202
+):  # fmt: skip
     height, width = out.shape[0], out.shape[1]
     scratch = np.empty(4, np.float32)
     colour = np.empty(3, np.float32)

@@ -26,7 +26,7 @@ WRINKLE_SIZE = (256, 288)
 
 
 def srgb_to_linear(colour: Array | tuple[float, ...]) -> Array:
-    """sRGB in [0, 255] to linear light in [0, 1]."""
+    """SRGB in [0, 255] to linear light in [0, 1]."""
     c = np.asarray(colour, np.float64) / 255.0
     return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4).astype(np.float32)
 

@@ -12,7 +12,19 @@ from flowvqtalker.face.clay.loft import LAST_LEVEL, frontal_to_chart, loft
 from flowvqtalker.face.clay.shapes import Chart, close_mouth, jaw_weight, lid_columns, lip_ring_weights, lip_side, make_expressions
 from flowvqtalker.face.clay.surface import PARTS, Parts, bump, smoothstep
 from flowvqtalker.face.clay.topology import (
-    BORDER_RING, EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin, _rings_to_triangles, column_angles, make_skin,
+    BORDER_RING,
+    EYE_COLUMNS,
+    EYE_RADIUS,
+    EYE_RINGS,
+    EYE_X,
+    EYE_Z,
+    LIP_RINGS,
+    MOUTH_COLUMNS,
+    MOUTH_Y,
+    Skin,
+    _rings_to_triangles,
+    column_angles,
+    make_skin,
 )  # fmt: skip
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.face.model import Contact, FaceModel, Shell
@@ -142,7 +154,7 @@ def make_clay() -> FaceModel:
         inside_index.append(parts.add("lid_inside", rows.reshape(-1, 3), np.array(_rings_to_triangles(strip))).reshape(rows.shape[:2]))
         fade = np.repeat([1.0, 1.0, 0.75, 0.0], EYE_COLUMNS)
         tile = np.tile(skin.eye[eye, 0], 4)
-        describe(len(tile), x=skin.x[tile], y=skin.y[tile], skin=fade, front=1.0, lid_upper=lid_upper[tile] * fade, lid_lower=lid_lower[tile] * fade, lid_gap=lid_gap[tile])
+        describe(len(tile), x=skin.x[tile], y=skin.y[tile], skin=fade, front=front[tile], jaw=jaw[tile] * fade, lid_upper=lid_upper[tile] * fade, lid_lower=lid_lower[tile] * fade, lid_gap=lid_gap[tile])
     for eye in range(2):
         mirror.append(inside_index[1 - eye].ravel().astype(np.int64))
     # ---- eyeballs
@@ -161,7 +173,8 @@ def make_clay() -> FaceModel:
     fade = np.concatenate([np.repeat([1.0, 0.95, 0.7, 0.25, 0.05, 0.0, 0.0][:n_rows], MOUTH_COLUMNS), [0.0]])
     tile = np.concatenate([np.tile(skin.mouth[0], n_rows), skin.mouth[0][:1]])
     lower_share = np.concatenate([np.tile(0.5 * (1 - side), n_rows), [0.4]])
-    describe(len(points), x=skin.x[tile], y=skin.y[tile], skin=fade, front=1.0, jaw=lower_share, lip=lip[tile] * (fade > 0), red=fade)
+    lower_share[:MOUTH_COLUMNS] = jaw[skin.mouth[0]]
+    describe(len(points), x=skin.x[tile], y=skin.y[tile], skin=fade, front=front[tile], jaw=lower_share, lip=lip[tile] * (fade > 0), red=fade)
     mirror_of(points, points, int(cavity_index[0]))
     first_margin = cavity_index[:MOUTH_COLUMNS]
     mirror[-1][:MOUTH_COLUMNS] = first_margin[(MOUTH_COLUMNS // 2 - np.arange(MOUTH_COLUMNS)) % MOUTH_COLUMNS]

@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvqtalker.face.clay.loft import loft
-from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RADIUS, EYE_RINGS, EYE_X, EYE_Z, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, Skin, column_angles
+from flowvqtalker.face.clay.topology import (
+    EYE_COLUMNS,
+    EYE_RADIUS,
+    EYE_RINGS,
+    EYE_X,
+    EYE_Z,
+    LIP_RINGS,
+    MOUTH_COLUMNS,
+    MOUTH_Y,
+    Skin,
+    column_angles,
+)
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
@@ -102,7 +113,7 @@ def skin_points(skin: Skin) -> Array:
 
 
 def lid_depth(dx: Array, dy: Array, radius: float) -> Array:
-    """z [cm] of a point of the lids at frontal offset (dx, dy) from the eyeball's centre: on the sphere, levelling off beyond it."""
+    """Z [cm] of a point of the lids at frontal offset (dx, dy) from the eyeball's centre: on the sphere, levelling off beyond it."""
     inside = radius**2 - dx**2 - dy**2
     floor = 0.55
     return EYE_Z + np.where(inside > floor**2, np.sqrt(np.maximum(inside, 1e-9)), floor * np.exp((inside - floor**2) / (2 * floor**2)))
@@ -118,7 +129,7 @@ def _shape_lids(points: Array, rings: Index, side: float) -> None:
         weight = np.interp(fraction, [0.0, 0.20, 0.33, 0.5, 0.72, 1.0], [1.0, 1.0, 0.86, 0.5, 0.16, 0.0])
         blended = weight * on_ball + (1 - weight) * points[vertices, 2]
         # The fold above the upper lid: a groove that the open lid slides into.
-        crease = -0.07 * upper**0.8 * np.exp(-(((fraction - 0.33) / 0.09) ** 2)) + 0.11 * upper * np.exp(-(((fraction - 0.62) / 0.18) ** 2))
+        crease = -0.05 * upper**0.8 * np.exp(-(((fraction - 0.33) / 0.09) ** 2)) + 0.06 * upper * np.exp(-(((fraction - 0.62) / 0.18) ** 2))
         points[vertices, 2] = blended + crease
 
 
@@ -200,7 +211,7 @@ def cavity(points: Array, rings: Index) -> tuple[Array, Index]:
 
 
 def dental_arch(s: Array, half_width: float, depth: float, front_z: float) -> tuple[Array, Array]:
-    """x and z [cm] along an arch, s in [-1, 1] from the subject's right molars to the left."""
+    """X and z [cm] along an arch, s in [-1, 1] from the subject's right molars to the left."""
     angle = s * np.radians(82.0)
     return half_width * np.sin(angle), front_z - depth + depth * np.cos(angle)
 

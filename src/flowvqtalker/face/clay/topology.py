@@ -82,13 +82,13 @@ def eye_ring_points(fraction: float) -> tuple[Array, Array]:
 #: Lip rings from the margin outwards: height of the upper and lower lip's middle over the mouth line, half width [cm].
 LIP_RINGS = np.array([
     # upper, lower, half width
-    [0.012, 0.012, 2.40],
-    [0.13, 0.16, 2.43],
-    [0.37, 0.46, 2.47],
-    [0.60, 0.76, 2.52],
-    [0.76, 0.94, 2.58],  # border of the red
-    [0.92, 1.14, 2.72],
-    [1.18, 1.42, 3.05],
+    [0.012, 0.012, 2.34],
+    [0.13, 0.16, 2.41],
+    [0.37, 0.46, 2.49],
+    [0.60, 0.76, 2.57],
+    [0.76, 0.94, 2.66],  # border of the red
+    [0.92, 1.14, 2.80],
+    [1.18, 1.42, 3.10],
 ])  # fmt: skip
 BORDER_RING = 4
 
@@ -124,7 +124,7 @@ def spacing(x: Array, y: Array, theta: Array) -> Array:
 
 
 @njit(cache=True)
-def _throw_darts(points, sizes, fixed_points, fixed_sizes):  # noqa: ANN001, ANN202 - numba infers the types
+def _throw_darts(points, sizes, fixed_points, fixed_sizes):
     """Indices of candidates kept greedily: none closer to another than about the wanted spacing."""
     kept = np.empty(points.shape[0], np.int64)
     n = 0
