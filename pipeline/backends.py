@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.landmarks.schema import Landmarker
@@ -55,7 +56,7 @@ def make_landmarker(params: LandmarksParams, model_folder: Path) -> Landmarker:
             from flowvqtalker.landmarks.network import TrainedLandmarker
 
             return TrainedLandmarker.from_state(read_torch(files["model"]), min_score=params.min_score)
-        content = {argument: path.read_bytes() for argument, path in files.items()}
+        content: dict[str, Any] = {argument: path.read_bytes() for argument, path in files.items()}
         if params.backend == "mediapipe":
             from flowvqtalker.landmarks.mediapipe import MediapipeLandmarker
 

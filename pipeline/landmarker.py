@@ -98,7 +98,10 @@ def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
 
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
     """Clips of a split that have truth (stills carry theirs) and may serve the landmarker."""
-    serves = [row.status == "ok" and (row.truth != "" or row.kind == "stills") and "landmarker" in re.findall(r"[a-z]+", row.uses) for row in table.itertuples()]
+    serves = [
+        row.status == "ok" and (row.truth != "" or row.kind == "stills") and "landmarker" in re.findall(r"[a-z]+", row.uses)
+        for row in table.itertuples()
+    ]
     return table.loc[np.array(serves, bool) & (table["split"] == split)]
 
 
@@ -158,13 +161,8 @@ def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame
     }
     if seen.any():
         values["error_pct"] = 100.0 * float(schema.landmark_error(points[seen], right[seen]).mean())
-    for name, measured in (("eye", schema.eye_openness), ("lip", schema.lip_aperture)):
-        pair = np.stack(
-            [
-                measured(points[seen]).reshape(len(points[seen]), -1).mean(axis=1),
-                measured(right[seen]).reshape(len(right[seen]), -1).mean(axis=1),
-            ]
-        )
+    for name, measured in (("eye", lambda shape: schema.eye_openness(shape).mean(axis=-1)), ("lip", schema.lip_aperture)):
+        pair = np.stack([measured(points[seen]), measured(right[seen])])
         if pair.shape[1] > 2 and (pair.std(axis=1) > 0).all():
             values[f"{name}_correlation"] = float(np.corrcoef(pair)[0, 1])
     return values

@@ -11,7 +11,7 @@ import csv
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.seeding import derive_seed
@@ -21,7 +21,7 @@ from pipeline.context import Context
 from pipeline.contracts import SPLITS
 from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, text_sha256
-from pipeline.params.corpus import FolderSource, Source
+from pipeline.params.corpus import CorpusParams, FolderSource, Source
 
 VIDEO_SUFFIXES = frozenset(
     [".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"]
@@ -135,6 +135,13 @@ def make_items(ctx: Context, source: Source) -> list[Item]:
     labels = read_labels(root)
     absent = sorted(set(labels) - {path.as_posix() for path in paths})
     ids, splits = make_ids(paths), split_clips(paths, ctx.cfg.folder)
+    flat = [path for path in paths if path.parent == Path(".") and not labels.get(path.name, {}).get("identity")]
+    if len(flat) > 1:
+        ctx.log.warning(
+            "%s: %d videos lie in the folder itself and count as one person; an index.csv with columns file, identity says otherwise",
+            root,
+            len(flat),
+        )
     items = []
     for path in paths:
         clip, note = ids[path]
@@ -165,7 +172,7 @@ def _labels(path: Path, given: dict[str, str], split: str, source: Source) -> di
     uses = [use for use in source.uses if use != "landmarker" and (use == "test") == (chosen == "test")]
     return {
         "kind": "video",
-        "identity": given.get("identity") or make_id(Path(path.parent.name) if path.parent.name else Path(source.name)),
+        "identity": given.get("identity") or make_id(Path(path.parent.name or Path(source.root).expanduser().resolve().name)),
         "emotion": emotion,
         "level": 0 if emotion == "neutral" else level,
         "sentence": "",
@@ -185,12 +192,12 @@ def process(item: Item, loaded: Any, ctx: Context, folder: Path) -> list[dict[st
     """
     from pipeline.adapters import resolve_source
 
-    row = item.row
-    path = resolve_source(ctx.params["corpus"], row["file"], folder)
+    row, corpus = item.row, cast(CorpusParams, ctx.params["corpus"])
+    path = resolve_source(corpus, row["file"], folder)
     info = media.probe(path)
     checksums = [file_sha256(path)]
     if row["sidecar"]:
-        sidecar = resolve_source(ctx.params["corpus"], row["sidecar"], folder)
+        sidecar = resolve_source(corpus, row["sidecar"], folder)
         media.read_sound(sidecar)
         checksums.append(file_sha256(sidecar))
     seconds = info.duration_s or 0.0

