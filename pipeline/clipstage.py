@@ -105,7 +105,9 @@ def process_item(stage: ClipStage, item: Item, loaded: Callable[[], Any], ctx: C
             for row in stage.process(item, loaded(), ctx, folder):
                 files = {column: row[column] for column in FILE_COLUMNS if row.get(column) and (folder / str(row[column])).is_file()}
                 checksums = [file_sha256(folder / str(name)) for _, name in sorted(files.items())]
-                rows.append({"status": "ok", "reason": "", **row, "sha256": text_sha256(*checksums) if checksums else row.get("sha256", "")})
+                rows.append(
+                    {"status": "ok", "reason": "", **row, "sha256": text_sha256(*checksums) if checksums else row.get("sha256", "")}
+                )
         return rows
     except ClipError as error:
         status, reason = ("rejected" if error.rejected else "failed"), error.message
@@ -123,7 +125,22 @@ def process_item(stage: ClipStage, item: Item, loaded: Callable[[], Any], ctx: C
     return [{**labels, "clip": item.clip, "status": status, "reason": " ".join(reason.split())}]
 
 
-_LABELS = ("kind", "identity", "emotion", "level", "sentence", "take", "split", "uses", "role", "source", "source_clip", "n_frames", "fps_hz", "seconds")
+_LABELS = (
+    "kind",
+    "identity",
+    "emotion",
+    "level",
+    "sentence",
+    "take",
+    "split",
+    "uses",
+    "role",
+    "source",
+    "source_clip",
+    "n_frames",
+    "fps_hz",
+    "seconds",
+)
 
 
 def run_shard(stage: ClipStage, ctx: Context, shard: int, shards: int, out: Path) -> None:
@@ -134,7 +151,9 @@ def run_shard(stage: ClipStage, ctx: Context, shard: int, shards: int, out: Path
     table: list[dict[str, Any]] = []
     for item in tqdm(items, desc=f"{stage.name} {shard + 1}/{shards}", disable=None, mininterval=2):
         entry = str(cache.entry(item))
-        table.extend({**row, "cache_entry": entry if row["status"] == "ok" else ""} for row in process_item(stage, item, loaded, ctx, cache))
+        table.extend(
+            {**row, "cache_entry": entry if row["status"] == "ok" else ""} for row in process_item(stage, item, loaded, ctx, cache)
+        )
     made = sum(row["status"] == "ok" for row in table)
     ctx.log.info("shard %d of %d: %d items, %d rows ok, %d not", shard + 1, shards, len(items), made, len(table) - made)
     columns = sorted({key for row in table for key in row}) or ["clip"]
@@ -167,7 +186,11 @@ def link_or_copy(source: Path, target: Path) -> None:
 def run_merge(stage: ClipStage, ctx: Context, shards: list[Path], out: Path) -> None:
     """Join the shards' tables, lay out the files and write the index; the stage fails when too many clips did."""
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in shards]
-    rows = pd.concat([table for table in tables if len(table)], ignore_index=True).fillna("") if any(len(table) for table in tables) else pd.DataFrame(columns=["clip"])
+    rows = (
+        pd.concat([table for table in tables if len(table)], ignore_index=True).fillna("")
+        if any(len(table) for table in tables)
+        else pd.DataFrame(columns=["clip"])
+    )
     doubles = rows["clip"][rows["clip"].duplicated()].unique()
     if len(doubles):
         raise PipelineError(f"stage '{stage.name}': clip id '{doubles[0]}' is made twice", "give the source files different names or paths")

@@ -114,7 +114,13 @@ def limit_threads(threads: int) -> None:
 
 def set_up_logging() -> None:
     """Log lines to stdout, where the rule's tee sends them to logs/<stage>/ too."""
-    logging.basicConfig(level=os.environ.get("FVQT_LOG", "INFO"), format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True)
+    logging.basicConfig(
+        level=os.environ.get("FVQT_LOG", "INFO"),
+        format="%(asctime)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+        force=True,
+    )
     for noisy in ("matplotlib", "numba", "PIL", "alembic", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

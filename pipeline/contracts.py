@@ -54,22 +54,51 @@ _LABELS = {
 
 SCHEMAS: dict[str, pa.DataFrameSchema] = {
     "corpus": pa.DataFrameSchema(
-        {**_BASE, **_LABELS, "source": _text(), "file": _text(), "sidecar": _text(), "truth": _text(), "n_frames": _count(), "fps_hz": _number(0), "seconds": _number(0)}
+        {
+            **_BASE,
+            **_LABELS,
+            "source": _text(),
+            "file": _text(),
+            "sidecar": _text(),
+            "truth": _text(),
+            "n_frames": _count(),
+            "fps_hz": _number(0),
+            "seconds": _number(0),
+        }
     ),
     "crop": pa.DataFrameSchema(
         {
-            **_BASE, **_LABELS, "source_clip": _text(), "video": _text(), "sound": _text(), "landmarks": _text(), "n_frames": _count(),
-            "start_frame": _count(), "size_px": _count(), "face_share": _number(0, 1), "audio_status": _choice("ok", "none", "silent", ""),
+            **_BASE,
+            **_LABELS,
+            "source_clip": _text(),
+            "video": _text(),
+            "sound": _text(),
+            "landmarks": _text(),
+            "n_frames": _count(),
+            "start_frame": _count(),
+            "size_px": _count(),
+            "face_share": _number(0, 1),
+            "audio_status": _choice("ok", "none", "silent", ""),
         }
-    ),  # fmt: skip
-    "fit3dmm": pa.DataFrameSchema({**_BASE, "file": _text(), "n_frames": _count(), "landmark_error_pct": _number(0), "at_bound_share": _number(0, 1)}),
+    ),
+    "fit3dmm": pa.DataFrameSchema(
+        {**_BASE, "file": _text(), "n_frames": _count(), "landmark_error_pct": _number(0), "at_bound_share": _number(0, 1)}
+    ),
     "audio": pa.DataFrameSchema({**_BASE, "file": _text(), "n_frames": _count()}),
     "generate": pa.DataFrameSchema(
-        {**{name: column for name, column in _BASE.items() if name != "clip"}, "clip": pa.Column(str, pa.Check.str_matches(CLIP_PATTERN), coerce=True),
-         "method": _text(), "protocol": _text(), "seed": _number(), "video": _text(), "coefficients": _text(), "n_frames": _count()},
+        {
+            **{name: column for name, column in _BASE.items() if name != "clip"},
+            "clip": pa.Column(str, pa.Check.str_matches(CLIP_PATTERN), coerce=True),
+            "method": _text(),
+            "protocol": _text(),
+            "seed": _number(),
+            "video": _text(),
+            "coefficients": _text(),
+            "n_frames": _count(),
+        },
         unique=["method", "clip"],
     ),
-}  # fmt: skip
+}
 
 
 def check_table(table: pd.DataFrame, stage: str, where: str) -> pd.DataFrame:
@@ -95,11 +124,18 @@ def check_table(table: pd.DataFrame, stage: str, where: str) -> pd.DataFrame:
         if column is not None and str(column.dtype).startswith("float"):
             table[name] = pd.to_numeric(table[name].replace("", float("nan")), errors="coerce")
         elif column is not None or table[name].dtype == object:
-            table[name] = table[name].map(lambda value: "" if value is None or (isinstance(value, float) and value != value) else str(value)).astype(object)
+            table[name] = (
+                table[name]
+                .map(lambda value: "" if value is None or (isinstance(value, float) and value != value) else str(value))
+                .astype(object)
+            )
     try:
         table = schema.validate(table, lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases[["column", "check", "failure_case", "index"]].head(8).to_string(index=False)
-        raise ContractError(f"{where}: the table of stage '{stage}' breaks its contract:\n{cases}", f"run stage '{stage}' again; if it persists, its code is wrong") from error
+        raise ContractError(
+            f"{where}: the table of stage '{stage}' breaks its contract:\n{cases}",
+            f"run stage '{stage}' again; if it persists, its code is wrong",
+        ) from error
     keys = ["method", "clip"] if "method" in schema.columns else ["clip"]
     return table.sort_values(keys, kind="stable").reset_index(drop=True)

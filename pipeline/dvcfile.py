@@ -41,7 +41,10 @@ def _outs(config: dict[str, Any], stage: Stage) -> dict[str, list[Any]]:
     uncached = {"cache": False}
     if stage.name == "evaluate":
         tables = [f"reports/evaluate/{method}.csv" for method in config["generate"]["methods"]]
-        return {"outs": [{path: uncached} for path in ("reports/evaluate/checks.json", *tables)], "metrics": [{"reports/evaluate/metrics.json": uncached}]}
+        return {
+            "outs": [{path: uncached} for path in ("reports/evaluate/checks.json", *tables)],
+            "metrics": [{"reports/evaluate/metrics.json": uncached}],
+        }
     if stage.name == "report":
         return {"outs": ["reports/index.html", {"reports/tables": uncached}, {"reports/figures": uncached}]}
     folder = _folder(stage.out)

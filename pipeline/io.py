@@ -41,7 +41,9 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
         os.replace(temporary, target)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise PipelineError(f"{target}: no space left while writing", "free space on this disk and run again; finished work is kept") from error
+            raise PipelineError(
+                f"{target}: no space left while writing", "free space on this disk and run again; finished work is kept"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -113,7 +115,9 @@ def read_torch(path: Path | str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise PipelineError(f"{path}: no such model file", "run the stage that trains it, for example `snakemake --cores all all`") from error
+        raise PipelineError(
+            f"{path}: no such model file", "run the stage that trains it, for example `snakemake --cores all all`"
+        ) from error
     except Exception as error:
         raise PipelineError(f"{path}: not a readable checkpoint ({error})", "delete it and train again") from error
 

@@ -37,7 +37,10 @@ def record(configfile: str = "", dvcfile: str = "dvc.yaml") -> None:
     if "Nothing to be done" not in text:
         raise PipelineError("the outputs are not complete or not up to date; nothing was recorded", "run `snakemake --cores all all` first")
     if "missing provenance" in text:
-        raise PipelineError("Snakemake does not know how these outputs were made; nothing was recorded", "run `make sync` if they came from `dvc pull`, else `snakemake --cores all --forceall all`")
+        raise PipelineError(
+            "Snakemake does not know how these outputs were made; nothing was recorded",
+            "run `make sync` if they came from `dvc pull`, else `snakemake --cores all --forceall all`",
+        )
     committed = _run("dvc", "commit", "--force", "--quiet", dvcfile)
     if committed.returncode != 0:
         raise PipelineError(f"dvc commit failed:\n{committed.stderr[-2000:]}", "mend what it says")
@@ -54,7 +57,10 @@ def sync(configfile: str = "", dvcfile: str = "dvc.yaml") -> None:
     status = _run("dvc", "status", "--quiet", dvcfile)
     if checkout.returncode != 0 or status.returncode != 0:
         detail = _run("dvc", "status", dvcfile).stdout
-        raise PipelineError(f"the outputs here are not the ones in dvc.lock; nothing was certified\n{detail[-2000:]}", "record them (`make record`), rebuild them (`dvc repro`), or drop them (`dvc checkout --force`)")
+        raise PipelineError(
+            f"the outputs here are not the ones in dvc.lock; nothing was certified\n{detail[-2000:]}",
+            "record them (`make record`), rebuild them (`dvc repro`), or drop them (`dvc checkout --force`)",
+        )
     touched = _run(*_snakemake(configfile, "--touch", "--forceall", "--cores", "1"))
     if touched.returncode != 0:
         raise PipelineError(f"snakemake --touch failed:\n{(touched.stdout + touched.stderr)[-2000:]}", "mend what it says")

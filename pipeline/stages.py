@@ -117,7 +117,14 @@ def stamp_text(config: Mapping[str, Any], name: str, variant: str = "") -> str:
     for section, values in sections.items():
         if section == name and variant:
             sections[section] = resolve_variant(values, name, variant)
-    stamp = {"stage": name, "variant": variant, "name": config["name"], "seed": config["seed"], "params": sections, "code": code_hash(STAGES[name].module)}
+    stamp = {
+        "stage": name,
+        "variant": variant,
+        "name": config["name"],
+        "seed": config["seed"],
+        "params": sections,
+        "code": code_hash(STAGES[name].module),
+    }
     return json.dumps(json.loads(canonical(stamp)), sort_keys=True, indent=1) + "\n"
 
 

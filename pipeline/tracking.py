@@ -51,7 +51,9 @@ def connect() -> Any:
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{repository_root() / 'mlflow.db'}"
     if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        raise ValueError(f"MLFLOW_TRACKING_URI={uri} is relative: runs of DVC experiments would be lost; use sqlite:////absolute/path/mlflow.db")
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI={uri} is relative: runs of DVC experiments would be lost; use sqlite:////absolute/path/mlflow.db"
+        )
     mlflow.set_tracking_uri(uri)
     return mlflow
 
@@ -62,7 +64,9 @@ def _lock_path() -> Path:
 
 def _flatten(prefix: str, value: Any) -> dict[str, str]:
     if isinstance(value, dict) and value:
-        return {key: text for name, inner in value.items() for key, text in _flatten(f"{prefix}.{name}" if prefix else str(name), inner).items()}
+        return {
+            key: text for name, inner in value.items() for key, text in _flatten(f"{prefix}.{name}" if prefix else str(name), inner).items()
+        }
     return {prefix: str(value)[:5999]}
 
 
@@ -83,7 +87,16 @@ def _read_history(path: Path) -> dict[int, dict[str, float]]:
     return steps
 
 
-def _project(experiment: str, run_name: str, stamp: dict[str, Any], fingerprint: str, metrics: dict[str, float], history: Path, artifacts: list[Path], tables: dict[str, Any]) -> None:
+def _project(
+    experiment: str,
+    run_name: str,
+    stamp: dict[str, Any],
+    fingerprint: str,
+    metrics: dict[str, float],
+    history: Path,
+    artifacts: list[Path],
+    tables: dict[str, Any],
+) -> None:
     from pipeline.clipstage import locked
 
     with locked(_lock_path()):
@@ -93,16 +106,39 @@ def _project(experiment: str, run_name: str, stamp: dict[str, Any], fingerprint:
         client = mlflow.MlflowClient()
         found = client.get_experiment_by_name(experiment)
         root = repository_root()
-        experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifact_location=(root / "mlartifacts" / experiment).as_uri())
+        experiment_id = (
+            found.experiment_id
+            if found
+            else client.create_experiment(experiment, artifact_location=(root / "mlartifacts" / experiment).as_uri())
+        )
         if client.search_runs([experiment_id], filter_string=f"tags.fingerprint = '{fingerprint}'", max_results=1):
             return
         run = client.create_run(experiment_id, run_name=run_name)
-        tags = {"stage": stamp["stage"], "variant": stamp["variant"], "fingerprint": fingerprint, "configuration": stamp["name"], "code": stamp["code"]}
-        tags |= {f"dvc_{name.lower()}": os.environ[variable] for name, variable in (("exp", "DVC_EXP_NAME"), ("baseline", "DVC_EXP_BASELINE_REV")) if os.environ.get(variable)}
+        tags = {
+            "stage": stamp["stage"],
+            "variant": stamp["variant"],
+            "fingerprint": fingerprint,
+            "configuration": stamp["name"],
+            "code": stamp["code"],
+        }
+        tags |= {
+            f"dvc_{name.lower()}": os.environ[variable]
+            for name, variable in (("exp", "DVC_EXP_NAME"), ("baseline", "DVC_EXP_BASELINE_REV"))
+            if os.environ.get(variable)
+        }
         params = {"seed": str(stamp["seed"]), **_flatten("", stamp["params"])}
-        client.log_batch(run.info.run_id, params=[Param(key, value) for key, value in params.items()][:100], tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        client.log_batch(
+            run.info.run_id,
+            params=[Param(key, value) for key, value in params.items()][:100],
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
+        )
         client.log_dict(run.info.run_id, stamp["params"], "params.json")
-        points = [Metric(name, value, 0, step) for step, values in sorted(_read_history(history).items()) for name, value in values.items() if math.isfinite(value)]
+        points = [
+            Metric(name, value, 0, step)
+            for step, values in sorted(_read_history(history).items())
+            for name, value in values.items()
+            if math.isfinite(value)
+        ]
         points += [Metric(name, value, 0, 0) for name, value in metrics.items()]
         for start in range(0, len(points), 1000):
             client.log_batch(run.info.run_id, metrics=points[start : start + 1000])
@@ -149,12 +185,26 @@ def project_evaluation(ctx: Context) -> None:
 
     folder = ctx.out.parent
     methods = read_json(ctx.out)["methods"]
-    metrics = {f"{method}/{column}": cell["value"] for method, cells in methods.items() for column, cell in cells.items() if isinstance(cell, dict) and cell.get("value") is not None}
+    metrics = {
+        f"{method}/{column}": cell["value"]
+        for method, cells in methods.items()
+        for column, cell in cells.items()
+        if isinstance(cell, dict) and cell.get("value") is not None
+    }
     fingerprint = text_sha256(ctx.stamp_text, ctx.out.read_text())[:24]
     tables = {f"per_clip/{path.stem}.json": pd.read_csv(path) for path in sorted(folder.glob("*.csv"))}
     videos = [video for method in sorted(methods) for video in sorted((ctx.root / "data" / "generate" / method).glob("clips/*.mp4"))[:1]]
     artifacts = [*sorted(folder.glob("*.json")), *videos]
-    _attempt(ctx, "evaluate", f"evaluate-{os.environ.get('DVC_EXP_NAME', '') or fingerprint[:8]}", fingerprint, _finite(metrics), Path("/nonexistent"), artifacts, tables)
+    _attempt(
+        ctx,
+        "evaluate",
+        f"evaluate-{os.environ.get('DVC_EXP_NAME', '') or fingerprint[:8]}",
+        fingerprint,
+        _finite(metrics),
+        Path("/nonexistent"),
+        artifacts,
+        tables,
+    )
 
 
 def _attempt(ctx: Context, *args: Any) -> None:

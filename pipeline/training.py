@@ -98,7 +98,10 @@ def train_and_publish(run: Callable[[Context, TrainingFolder], None], ctx: Conte
         for name, checksum in checksums.items():
             if file_sha256(path / "result" / name) != checksum:
                 shutil.rmtree(path)
-                raise PipelineError(f"{path}/result/{name}: damaged since it was trained; this training was dropped from the cache", "run the same command again to train anew")
+                raise PipelineError(
+                    f"{path}/result/{name}: damaged since it was trained; this training was dropped from the cache",
+                    "run the same command again to train anew",
+                )
             link_or_copy(path / "result" / name, ctx.out.parent / name)
     for stray in ctx.out.parent.iterdir():
         if stray.is_file() and stray.name not in checksums and stray != ctx.out:

@@ -33,7 +33,9 @@ def run(root: Path, target: str, cores: str, configfile: str) -> None:
     if not root.is_dir():
         raise PipelineError(f"{root}: no such folder", "name a folder that holds videos: make clips ROOT=<folder>")
     config = read_config("params.yaml", configfile)
-    sources = [{**source, "root": os.path.relpath(root)} if source["adapter"] != "synthetic" else source for source in config["corpus"]["sources"]]
+    sources = [
+        {**source, "root": os.path.relpath(root)} if source["adapter"] != "synthetic" else source for source in config["corpus"]["sources"]
+    ]
     config["corpus"]["sources"] = sources
     validate(config)
     overlay = run_root(config) / "config.yaml"

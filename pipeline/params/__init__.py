@@ -19,7 +19,21 @@ from pipeline.errors import PipelineError
 from pipeline.params.base import Section
 
 #: Sections in the order of params.yaml; each is the class <Name>Params in pipeline/params/<name>.py.
-SECTIONS = ("corpus", "landmarks", "landmarker", "crop", "fit3dmm", "audio", "experts", "codebook", "flow", "imagegen", "generate", "evaluate", "report")
+SECTIONS = (
+    "corpus",
+    "landmarks",
+    "landmarker",
+    "crop",
+    "fit3dmm",
+    "audio",
+    "experts",
+    "codebook",
+    "flow",
+    "imagegen",
+    "generate",
+    "evaluate",
+    "report",
+)
 _NAME_PATTERN = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
 
@@ -64,7 +78,10 @@ def validate_section(name: str, values: Any) -> Section:
     try:
         return section_class(name).model_validate(values)
     except ValidationError as error:
-        raise PipelineError(f"params: {_sentence(name, error)}", "mend params.yaml or the overlay in configs/; bounds and meanings stand in pipeline/params/") from error
+        raise PipelineError(
+            f"params: {_sentence(name, error)}",
+            "mend params.yaml or the overlay in configs/; bounds and meanings stand in pipeline/params/",
+        ) from error
 
 
 def resolve_variant(section: Mapping[str, Any], name: str, variant: str) -> dict[str, Any]:
@@ -113,7 +130,9 @@ def _check_between(config: Mapping[str, Any]) -> None:
     for key, section in (("flow_variant", "flow"), ("regression_variant", "flow"), ("imagegen_variant", "imagegen")):
         wanted = config["generate"].get(key)
         if wanted and wanted not in config[section]["variants"]:
-            raise PipelineError(f"params: generate.{key}: '{wanted}' is not in {section}.variants", f"known: {', '.join(config[section]['variants'])}")
+            raise PipelineError(
+                f"params: generate.{key}: '{wanted}' is not in {section}.variants", f"known: {', '.join(config[section]['variants'])}"
+            )
 
 
 def canonical(value: Any) -> str:

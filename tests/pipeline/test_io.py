@@ -16,9 +16,14 @@ ROW = {"clip": "a", "file": "clips/a.npz", "n_frames": 5, "status": "ok", "reaso
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     target = tmp_path / "x.txt"
     write_text(target, "old")
-    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("crash")
+
+    def crash():
+        with atomic_path(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("crash")
+
+    with pytest.raises(RuntimeError, match="crash"):
+        crash()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["x.txt"]
 
@@ -61,7 +66,7 @@ def test_broken_files_name_themselves(tmp_path):
 
 
 def test_nan_is_refused_in_json(tmp_path):
-    with pytest.raises(ValueError, match="[Oo]ut of range"):
+    with pytest.raises(ValueError, match=r"[Oo]ut of range"):
         write_json(tmp_path / "x.json", {"a": float("nan")})
 
 

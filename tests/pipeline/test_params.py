@@ -20,7 +20,9 @@ def test_the_committed_parameters_are_valid(config):
     assert set(validate(config)) == set(SECTIONS)
 
 
-@pytest.mark.parametrize("overlay", sorted((REPOSITORY / "configs").glob("*.yaml")) + [REPOSITORY / "tests/smoke/config.yaml"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "overlay", [*sorted((REPOSITORY / "configs").glob("*.yaml")), REPOSITORY / "tests/smoke/config.yaml"], ids=lambda path: path.stem
+)
 def test_every_overlay_is_valid(overlay):
     validate(read_config(REPOSITORY / "params.yaml", overlay))
 

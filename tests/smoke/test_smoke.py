@@ -19,9 +19,38 @@ import yaml
 from pipeline.params import read_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-METHODS = ["ground_truth", "other_take", "codebook_ceiling", "vqig_on_fitted", "flowvqtalker_paired", "flowvqtalker_free", "regression", "copy_source", "shuffled_audio"]
-COLUMNS = """method psnr_db psnr_face_db ssim fid_expert kid_expert m_lmd_centred_px m_lmd_raw_px f_lmd_centred_px f_lmd_raw_px lse_d lse_c
-av_offset_frames emotion_acc_pct blinks_per_s pose_over_time_deg pose_over_seeds_deg n_scored n_expected""".split()
+METHODS = [
+    "ground_truth",
+    "other_take",
+    "codebook_ceiling",
+    "vqig_on_fitted",
+    "flowvqtalker_paired",
+    "flowvqtalker_free",
+    "regression",
+    "copy_source",
+    "shuffled_audio",
+]
+COLUMNS = [
+    "method",
+    "psnr_db",
+    "psnr_face_db",
+    "ssim",
+    "fid_expert",
+    "kid_expert",
+    "m_lmd_centred_px",
+    "m_lmd_raw_px",
+    "f_lmd_centred_px",
+    "f_lmd_raw_px",
+    "lse_d",
+    "lse_c",
+    "av_offset_frames",
+    "emotion_acc_pct",
+    "blinks_per_s",
+    "pose_over_time_deg",
+    "pose_over_seeds_deg",
+    "n_scored",
+    "n_expected",
+]
 
 pytestmark = pytest.mark.smoke
 
@@ -72,9 +101,15 @@ class Checkout:
 def first(tmp_path_factory) -> Checkout:
     base = tmp_path_factory.mktemp("smoke")
     checkout = Checkout(base / "first")
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\n")
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
     for name in filter(None, files):
-        if (REPOSITORY / name).is_file() and name != "dvc.lock" and not name.startswith(("reports/tables", "reports/figures", "reports/evaluate")):
+        if (
+            (REPOSITORY / name).is_file()
+            and name != "dvc.lock"
+            and not name.startswith(("reports/tables", "reports/figures", "reports/evaluate"))
+        ):
             target = checkout.path / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, target)
