@@ -56,7 +56,7 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write UTF-8 text atomically, with \\n line ends."""
+    """Write UTF-8 text atomically, with line feeds as line ends."""
     write_bytes(path, text.encode())
 
 
