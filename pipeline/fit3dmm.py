@@ -15,7 +15,7 @@ from flowvqtalker.fit.basis import LandmarkBasis, basis_of
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.light import SkinPatches, estimate_light
 from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
-from flowvqtalker.fit.solver import FitConfig, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames
+from flowvqtalker.fit.solver import FitConfig, calibrate, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames
 from flowvqtalker.render.pytorch3d import make_rasterizer
 from pipeline.clipstage import ClipError, ClipStage, Item, main
 from pipeline.context import Context
@@ -37,7 +37,7 @@ class Loaded:
     config: FitConfig
     folder_in: Path
     enrolments: dict[str, dict[str, Any]]
-    identities: dict[str, np.ndarray] = field(default_factory=dict)
+    people: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 def _enrolments(crops: Any) -> dict[str, dict[str, Any]]:
@@ -79,12 +79,13 @@ def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict
     enrolment = loaded.enrolments.get(f"{row['source']}/{row['identity']}")
     if not present_frames(landmarks).any():
         raise ClipError("no frame has landmarks", rejected=True)
+    offset = None
     if enrolment is not None:
-        alpha = enrolled_identity(enrolment, loaded, ctx.cfg.identity_frames)
+        alpha, offset = enrolled_person(enrolment, loaded, ctx.cfg.identity_frames)
     else:
         alpha = fit_identity_of_clip(basis, landmarks, camera, config, count=ctx.cfg.identity_frames, neutral=False, prior_mean=prior)
     stills = row["kind"] == "stills"
-    fit = fit_clip(basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=not stills)
+    fit = fit_clip(basis, alpha, landmarks, camera, config, offset=offset, prior_mean=prior, is_sequence=not stills)
     light = np.zeros((len(landmarks), 27), dtype=np.float32)
     if ctx.cfg.light or ctx.cfg.photometric.enabled:
         frames = arrays["frames"] if stills else read_video_at(loaded.folder_in / row["video"])
@@ -114,15 +115,14 @@ def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict
     ]
 
 
-def enrolled_identity(row: dict[str, Any], loaded: Loaded, count: int) -> np.ndarray:
-    """Identity of an enrolment crop, kept for the next clips of the same person."""
-    if row["clip"] not in loaded.identities:
+def enrolled_person(row: dict[str, Any], loaded: Loaded, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Identity and landmark offsets from a neutral enrolment crop, kept for the next clips of the same person."""
+    if row["clip"] not in loaded.people:
         arrays = read_npz(loaded.folder_in / row["landmarks"])
-        prior, camera = expected_beta(arrays, loaded.basis.names), crop_camera(int(row["size_px"]))
-        loaded.identities[row["clip"]] = fit_identity_of_clip(
-            loaded.basis, arrays["landmarks_px"], camera, loaded.config, count=count, neutral=True, prior_mean=prior
-        )
-    return loaded.identities[row["clip"]]
+        landmarks, prior, camera = arrays["landmarks_px"], expected_beta(arrays, loaded.basis.names), crop_camera(int(row["size_px"]))
+        alpha = fit_identity_of_clip(loaded.basis, landmarks, camera, loaded.config, count=count, neutral=True, prior_mean=prior)
+        loaded.people[row["clip"]] = alpha, calibrate(loaded.basis, alpha, landmarks, camera, loaded.config, prior_mean=prior)
+    return loaded.people[row["clip"]]
 
 
 STAGE = ClipStage(name="fit3dmm", items=make_items, setup=set_up, process=process)

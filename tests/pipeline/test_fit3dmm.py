@@ -1,6 +1,7 @@
 """Steps fit3dmm and audio on a small folder of crops with known coefficients, through the harness that the rules call."""
 
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from flowvqtalker.face.camera import crop_camera, project
 from flowvqtalker.face.expressions import EXPRESSION_INDEX
 from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.agreement import correlation, rotation_error_deg
+from flowvqtalker.fit.basis import basis_of
+from flowvqtalker.fit.blendshapes import blendshapes_to_beta
+from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
+from flowvqtalker.landmarks import boxes
 from pipeline import audio, fit3dmm
+from pipeline.backends import make_landmarker
 from pipeline.clipstage import run_merge, run_shard
 from pipeline.context import Context
 from pipeline.errors import PipelineError
+from pipeline.facemodel import load_face_model
 from pipeline.io import read_index, read_npz, text_sha256, write_index, write_npz
-from pipeline.media import write_sound, write_video
+from pipeline.media import read_video_at, write_sound, write_video
 from pipeline.params import validate_section
 
 SIZE = 64
@@ -183,3 +190,24 @@ def test_unreadable_landmarks_become_a_row(crops, tmp_path, monkeypatch, caplog)
         broken.write_bytes(content)
     assert table.loc["p1_mute", "status"] == "failed" and "not a readable npz" in table.loc["p1_mute", "reason"]
     assert table.loc["p1_talk", "status"] == "ok"
+
+
+@pytest.mark.shared
+def test_real_video_agrees_with_mediapipes_own_scores():
+    """ICT fitted to mediapipe's landmarks of a GRID clip opens jaw and closes lids when mediapipe's blendshapes do."""
+    shared = Path(os.environ.get("FVQT_SHARED", Path(__file__).parents[2].parent / "shared"))
+    videos = sorted(path for path in (shared / "media/grid").rglob("*") if path.suffix in (".mpg", ".mp4")) if shared.exists() else []
+    if not videos or not (shared / "assets/ict/ict_facekit_7k.npz").exists():
+        pytest.skip(f"sample media and assets not found under {shared}")
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    found = make_landmarker(validate_section("landmarks", values["landmarks"] | {"backend": "mediapipe"}), Path()).detect(
+        read_video_at(videos[0]), video=True
+    )
+    landmarks = boxes.to_crop(found.landmarks_px, boxes.static_box(found.landmarks_px, scale=1.6), 128)
+    basis, config = basis_of(load_face_model("ict", "")), validate_section("fit3dmm", values["fit3dmm"]).fit_config()
+    alpha = fit_identity_of_clip(basis, landmarks, crop_camera(128), config, count=16, neutral=False)
+    fit = fit_clip(basis, alpha, landmarks, crop_camera(128), config)
+    scores = blendshapes_to_beta(found.blendshapes, basis.names)
+    for name, least in (("jawOpen", 0.8), ("eyeBlink_L", 0.9)):
+        assert correlation(fit.beta[:, EXPRESSION_INDEX[name]], scores[:, EXPRESSION_INDEX[name]]) > least
+    assert np.abs(np.degrees(fit.pose[:, :3])).max() < 20

@@ -15,10 +15,10 @@ from flowvqtalker.face.model import FaceModel
 #: Shapes that 68 landmarks see well or hardly at all; the factor scales the prior's standard deviation. Measured on nothing but the
 #: geometry: a shape whose landmark motion others imitate (cheek, roll, shrug, press) has to earn its place.
 _PRIOR_FACTORS: tuple[tuple[str, float], ...] = (
-    ("eyeBlink", 2.0), ("jawOpen", 2.0), ("mouthSmile", 1.3), ("mouthFrown", 1.2), ("mouthPucker", 1.2), ("mouthFunnel", 1.0),
-    ("brow", 1.2), ("eyeWide", 1.0), ("mouthStretch", 0.8), ("mouthUpperUp", 0.8), ("mouthLowerDown", 0.8), ("mouthClose", 0.8),
+    ("eyeBlink", 3.0), ("jawOpen", 2.0), ("mouthSmile", 1.3), ("mouthFrown", 1.2), ("mouthPucker", 1.2), ("mouthFunnel", 1.0),
+    ("brow", 1.2), ("eyeWide", 0.7), ("mouthStretch", 0.8), ("mouthUpperUp", 0.8), ("mouthLowerDown", 0.8), ("mouthClose", 0.6),
     ("noseSneer", 0.6), ("mouthLeft", 0.6), ("mouthRight", 0.6), ("jaw", 0.4), ("mouthDimple", 0.4), ("mouthPress", 0.5),
-    ("mouthRoll", 0.5), ("mouthShrug", 0.4), ("eyeSquint", 0.5), ("cheek", 0.2),
+    ("mouthRoll", 0.5), ("mouthShrug", 0.4), ("eyeSquint", 1.0), ("cheek", 0.2),
 )  # fmt: skip
 
 #: How alike the two sides of a face move, as a factor of the asymmetry's standard deviation: lids blink together, mouths are often crooked.

@@ -38,7 +38,7 @@ def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarra
         names: E shape names; names that MediaPipe lacks stay at zero.
 
     Returns:
-        (T, E) float32 in [0, 1]; rows without a face are zero.
+        (T, E) float32 in [0, 1]; rows without a face are zero. Looking down fades as the lids close.
 
     Raises:
         ValueError: another number of columns.
@@ -50,4 +50,8 @@ def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarra
     for index, name in enumerate(names):
         if arkit_name(name) in column:
             beta[:, index] = np.clip(np.nan_to_num(scores[:, column[arkit_name(name)]]), 0, 1)
+    # A blink is scored as a look down too; left in, the lookDown shapes would close the lids and leave the blink too little to explain.
+    for side in ("L", "R"):
+        if f"eyeBlink_{side}" in names and f"eyeLookDown_{side}" in names:
+            beta[:, names.index(f"eyeLookDown_{side}")] *= 1 - beta[:, names.index(f"eyeBlink_{side}")]
     return beta
