@@ -23,7 +23,7 @@ from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, read_index, read_npz, write_index, write_npz
 from pipeline.media import probe, read_sound, read_video_at, write_video
-from pipeline.scoredclips import Row, ScoredClip, fitted, scored_clips, source_picture
+from pipeline.scoredclips import SEEDS, Row, ScoredClip, fitted, scored_clips, source_picture
 from pipeline.synthesis import Models, render_frames, sample_motion, through_codebook, write_synthetic
 
 #: What drives each method: (expression, pose, sound that is heard by the model). The rest of a method follows from these words.
@@ -265,7 +265,7 @@ def run_long(ctx: Context) -> None:
         source, _ = source_picture(ctx, row[0])
         label, intensity = row[0].label
         for sample in range(cfg.long_seeds):
-            seed = derive_seed(ctx.seed, "generate long", index, row[0].clip, sample) % 2**31
+            seed = derive_seed(ctx.seed, "generate long", index, row[0].clip, sample) % SEEDS
             requests.append(MotionRequest(speech, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, seed))
     batch = max(cfg.rollout_batch, 1)
     beta = sample_motion(work.models.expflow, requests, temperature=cfg.temperature, batch=batch)

@@ -17,6 +17,8 @@ from pipeline.media import read_frames
 from pipeline.synthesis import Source
 
 Row = dict[str, Any]
+#: Seeds stay below this, so that a table shows all their digits and `flowvqtalker animate --seed` can repeat one.
+SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def scored_clips(ctx: Context) -> list[ScoredClip]:
             source, kind = enrolments[_person(row)], "enrolment"
         else:
             source, kind = (mates[0], "other_clip") if mates else (row, "own_first_frame")
-        seed = derive_seed(ctx.seed, "generate", row["clip"]) % 2**31
+        seed = derive_seed(ctx.seed, "generate", row["clip"]) % SEEDS
         clips.append(ScoredClip(row, source, kind, other[row["clip"]], _foreign(row, first, ctx.seed), seed))
     return clips
 
