@@ -6,6 +6,7 @@ import torch
 
 from flowvqtalker.image.codebook import Codebook, CodebookConfig, save_codebook
 from flowvqtalker.image.data import FrameSet
+from flowvqtalker.image.layers import channels_last
 from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, save_perceptual
 from flowvqtalker.seeding import derive_seed
 from flowvqtalker.train.codebook import CodebookLosses, CodebookTask, PerceptualTask, measure_codebook, reconstruct
@@ -47,7 +48,7 @@ def make_perceptual(ctx: Context, folder: TrainingFolder, frames: FrameSet) -> O
         )  # fmt: skip
         features.load_state_dict(result["last"]["features"])
     features.requires_grad_(False)
-    return features.eval().to(memory_format=torch.channels_last)
+    return channels_last(features.eval())
 
 
 def run(ctx: Context, folder: TrainingFolder) -> None:
@@ -57,7 +58,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     features = make_perceptual(ctx, folder, frames)
     seed = derive_seed(ctx.seed, "codebook")
     torch.manual_seed(seed)
-    codebook = Codebook(CodebookConfig(**cfg.model.model_dump())).to(memory_format=torch.channels_last)
+    codebook = channels_last(Codebook(CodebookConfig(**cfg.model.model_dump())))
     steps = cfg.training.steps
     weights = CodebookLosses(
         **cfg.losses.model_dump(), gan_from=int(cfg.gan_from_share * steps), quantise_from=int(cfg.quantise_from_share * steps)

@@ -29,8 +29,8 @@ def clip_rows(ctx: Context, split: str, use: str) -> pd.DataFrame:
     rows = rows[(rows["split"] == split) & (named | (split == "test"))]
     if "fit3dmm" in ctx.reads:
         fits = ok_rows(read_index(ctx.reads["fit3dmm"], "fit3dmm"))
-        rows = rows.merge(fits[["clip", "file"]].rename(columns={"file": "fit"}), on="clip", how="inner")
-    return rows.sort_values("clip").reset_index(drop=True)
+        rows = rows.merge(pd.DataFrame({"clip": fits["clip"], "fit": fits["file"]}), on="clip", how="inner")
+    return rows.sort_values(by=["clip"]).reset_index(drop=True)
 
 
 def load_frames(ctx: Context, split: str, use: str, max_frames: int) -> FrameSet | None:

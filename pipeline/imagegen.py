@@ -6,7 +6,7 @@ import torch
 
 from flowvqtalker.image.codebook import load_codebook
 from flowvqtalker.image.data import FrameSet, fixed_pairs
-from flowvqtalker.image.layers import autocast
+from flowvqtalker.image.layers import autocast, channels_last
 from flowvqtalker.image.perceptual import load_perceptual
 from flowvqtalker.image.vqig import POSE_DIM, VQIG, VQIGConfig, save_vqig
 from flowvqtalker.seeding import derive_seed
@@ -37,12 +37,12 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     cfg = ctx.cfg
     frames, validation, test = training_frames(ctx, "imagegen", cfg.max_frames, cfg.validation_frames, cfg.test_frames)
     payload = read_torch(ctx.model_folder("codebook") / "model.pt")
-    codebook = load_codebook(payload).to(memory_format=torch.channels_last)
-    features = load_perceptual(read_torch(ctx.model_folder("codebook") / "perceptual.pt")).to(memory_format=torch.channels_last)
+    codebook = channels_last(load_codebook(payload))
+    features = channels_last(load_perceptual(read_torch(ctx.model_folder("codebook") / "perceptual.pt")))
     seed = derive_seed(ctx.seed, "imagegen")
     torch.manual_seed(seed)
     model = VQIG(VQIGConfig(expression_dim=frames.coefficients.shape[1] - POSE_DIM, **cfg.model.model_dump()), codebook)
-    model = model.to(memory_format=torch.channels_last)
+    model = channels_last(model)
     mean, std = frames.normaliser()
     model.psi.mean.copy_(mean)
     model.psi.std.copy_(std)

@@ -25,6 +25,7 @@ class ImagegenModelParams(Section):
     phi: bool = Field(description="modulate the warped features with the source's codes (no_phi: false)")
     mhca: bool = Field(description="cross-attention to the source's codes (no_mhca: false)")
     codes: bool = Field(description="decode nearest codes (no_codebook: false)")
+    recolour: bool = Field(description="move the frame's local mean colours towards the warped source's, by a learned gate")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ImagegenModelParams:

@@ -32,6 +32,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def channels_last(module: Module) -> Module:
+    """Lay the weights of convolutions out for channels-last maps; returns the module itself."""
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Group normalisation with groups of about 8 channels."""
     groups = max(1, channels // 8)

@@ -106,6 +106,8 @@ class SqueezeFeatures(nn.Module):
     """Feature maps of SqueezeNet 1.1 after the layers that LPIPS uses (arXiv 1801.03924), with weights given by the user."""
 
     kind = "squeezenet"
+    mean: Tensor
+    std: Tensor
     taps = (1, 4, 7, 9, 10, 11, 12)
 
     def __init__(self, state: dict[str, Tensor] | None) -> None:
@@ -168,6 +170,6 @@ def perceptual_distance(maps: Sequence[Tensor], target: Sequence[Tensor], weight
         a, b = F.normalize(a.float(), dim=1, eps=1e-3), F.normalize(b.detach().float(), dim=1, eps=1e-3)
         distance = (a - b).square().sum(1, keepdim=True)
         if weight is not None:
-            distance = distance * F.adaptive_avg_pool2d(weight, distance.shape[-2:])
+            distance = distance * F.adaptive_avg_pool2d(weight, (distance.shape[-2], distance.shape[-1]))
         total = total + distance.mean()
     return total / len(maps)

@@ -39,6 +39,11 @@ class VectorQuantizer(nn.Module):
         dead_below: a code whose moving average count falls below this is replaced by a random input vector of the step.
     """
 
+    embedding: Tensor
+    count: Tensor
+    total: Tensor
+    is_initialised: Tensor
+
     def __init__(self, codes: int, dim: int, decay: float, dead_below: float) -> None:
         super().__init__()
         self.codes, self.dim, self.decay, self.dead_below = codes, dim, decay, dead_below

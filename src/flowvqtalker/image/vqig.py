@@ -7,7 +7,7 @@
     z_f = phi(z_w, z_c)               spatial modulation
     MHCA(query z_f, key/value z_c)    texture that the warp lost
     T                                 Transformer, AdaIN by sigma; its vectors look up the nearest codes in C
-    frame = D_h(codes)
+    frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
 of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/imagegen.md).
@@ -34,6 +34,7 @@ from flowvqtalker.image.layers import (
     SpatialModulation,
     TransformerBlock,
     autocast,
+    channels_last,
     conv3,
     zero_init,
 )
@@ -59,6 +60,8 @@ class VQIGConfig:
         phi: modulate z_w with z_c (variant no_phi: z_f = z_w).
         mhca: attend to z_c (variant no_mhca).
         codes: decode nearest codes (variant no_codebook: D_h gets the Transformer's vectors themselves).
+        recolour: move local mean colours of the frame towards the warped source's. A small codebook knows few skin colours and few
+            background colours; the source has the right ones.
     """
 
     expression_dim: int
@@ -74,6 +77,7 @@ class VQIGConfig:
     phi: bool
     mhca: bool
     codes: bool
+    recolour: bool
 
 
 class Motion(NamedTuple):
@@ -141,8 +145,27 @@ def warp_image(image: Tensor, flow: Tensor) -> Tensor:
     """
     if flow.shape[-2:] != image.shape[-2:]:
         flow = F.interpolate(flow, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    grid = identity_grid(*image.shape[-2:], image.device) + flow.permute(0, 2, 3, 1)
+    grid = identity_grid(image.shape[-2], image.shape[-1], image.device) + flow.permute(0, 2, 3, 1)
     return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def recolour(frame: Tensor, reference: Tensor, gate: Tensor) -> Tensor:
+    """Move the local mean colours of a picture towards those of another one.
+
+    The means are taken over about 12 px (tokens and their neighbours), so that detail stays that of ``frame``.
+
+    Args:
+        frame: (B, 3, H, W).
+        reference: (B, 3, H, W).
+        gate: (B, 1, h, w) share of the difference that is taken over.
+
+    Returns:
+        (B, 3, H, W) float32.
+    """
+    size = (gate.shape[-2], gate.shape[-1])
+    difference = F.adaptive_avg_pool2d(reference.float() - frame.float(), size)
+    difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return frame.float() + F.interpolate(gate * difference, size=frame.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Descriptor(nn.Module):
@@ -152,6 +175,9 @@ class Descriptor(nn.Module):
     source enter beside them, because the flow to predict is a function of that difference. (PIRenderer gives the target
     alone: its source pose must then be read from the picture.)
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: VQIGConfig) -> None:
         super().__init__()
@@ -184,7 +210,8 @@ class WarpNetwork(nn.Module):
         self.stem = conv3(48 + 2, w)
         self.enter = nn.ModuleList([ResBlock(w), nn.Sequential(conv3(w, channels[1], 2), ResBlock(channels[1])),
                                     nn.Sequential(conv3(channels[1], channels[2], 2), ResBlock(channels[2]))])  # fmt: skip
-        self.blocks = nn.ModuleList(nn.ModuleList(AdaINBlock(c, dim) for _ in range(config.warp_blocks)) for c in channels[::-1])
+        self.n_blocks = config.warp_blocks
+        self.blocks = nn.ModuleList(AdaINBlock(c, dim) for c in channels[::-1] for _ in range(config.warp_blocks))
         self.up = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in ((channels[2], channels[1]), (channels[1], channels[0])))
         self.norm = AdaIN(w, dim)
         self.dense = zero_init(conv3(w, 2))
@@ -193,7 +220,7 @@ class WarpNetwork(nn.Module):
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Feature maps at 1/4, 1/8 and 1/16 of the source (B, 3, H, W)."""
         h = F.pixel_unshuffle(image * 2 - 1, 4)
-        grid = identity_grid(*h.shape[-2:], h.device).permute(0, 3, 1, 2).expand(len(h), -1, -1, -1)
+        grid = identity_grid(h.shape[-2], h.shape[-1], h.device).permute(0, 3, 1, 2).expand(len(h), -1, -1, -1)
         h = self.stem(torch.cat([h, grid.to(h.dtype)], 1))
         maps = []
         for stage in self.enter:
@@ -209,10 +236,10 @@ class WarpNetwork(nn.Module):
             if level:
                 h = F.interpolate(self.up[level - 1](h), size=maps[2 - level].shape[-2:], mode="bilinear", align_corners=False)
                 h = h + maps[2 - level]
-            for block in self.blocks[level]:
+            for block in self.blocks[level * self.n_blocks : (level + 1) * self.n_blocks]:
                 h = block(h, sigma)
         dense = self.dense(F.silu(self.norm(h, sigma))).float()
-        grid = identity_grid(*dense.shape[-2:], dense.device)
+        grid = identity_grid(dense.shape[-2], dense.shape[-1], dense.device)
         matrix = self.affine(sigma).float().unflatten(1, (2, 3))
         ones = torch.cat([grid, torch.ones_like(grid[..., :1])], -1)
         return dense + torch.einsum("bij,hwj->bihw", matrix, ones[0])
@@ -225,6 +252,8 @@ class VQIG(nn.Module):
         config: shape.
         codebook: frozen codebook.
     """
+
+    code_scale: Tensor
 
     def __init__(self, config: VQIGConfig, codebook: Codebook) -> None:
         super().__init__()
@@ -249,6 +278,7 @@ class VQIG(nn.Module):
             else nn.Conv2d(width, width // 2, 1)
         )
         self.last = nn.Sequential(conv3(width // 2 + dim, width // 2), nn.SiLU(), zero_init(conv3(width // 2, dim)))
+        self.gate = zero_init(conv3(width // 2, 1)) if config.recolour else None
         # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.register_buffer("code_scale", _neighbour_distance(codebook.quantizer.embedding))
@@ -285,8 +315,10 @@ class VQIG(nn.Module):
         flow = self.warp(self.warp.encode(image), sigma)
         return sigma, flow, warp_image(image, flow)
 
-    def refine(self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor) -> Tensor:
-        """Vectors (B, D, h, w) that look up the codes of the frame, from I_w, z_c and sigma."""
+    def refine(
+        self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Vectors (B, D, h, w) that look up the codes of the frame, and the gate (B, 1, h, w) in (0, 1) of the recolouring."""
         z_w = self.encoder(warped)
         codes = codes.to(z_w.dtype).expand(len(z_w), -1, -1, -1)
         z_f = self.phi(z_w, codes) if self.phi is not None else z_w
@@ -299,8 +331,10 @@ class VQIG(nn.Module):
             if index == 0 and self.mhca is not None and keys_values is not None:
                 tokens = self.mhca(tokens, tuple(part.expand(len(tokens), -1, -1, -1) for part in keys_values))
             h = block(tokens).transpose(1, 2).unflatten(2, size)
-        change = self.last(torch.cat([self.split(h), z_f], 1))
-        return z_f.float() + change.float()
+        h = self.split(h)
+        change = self.last(torch.cat([h, z_f], 1))
+        gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
+        return z_f.float() + change.float(), gate
 
     def code_logits(self, vectors: Tensor) -> Tensor:
         """Logits (N, K) of the codes for vectors (N, D).
@@ -313,12 +347,13 @@ class VQIG(nn.Module):
         with torch.autocast(vectors.device.type, enabled=False):
             return torch.addmm(-scale * embedding.square().sum(1), vectors.float() * (2 * scale), embedding.t())
 
-    def decode(self, vectors: Tensor) -> Tensor:
+    def decode(self, vectors: Tensor, gate: Tensor | None, warped: Tensor) -> Tensor:
         """Frame (B, 3, H, W), not clamped: nearest codes (straight-through gradient) or the vectors themselves, through D_h."""
         if self.config.codes:
             nearest = self.codebook.quantizer.lookup(self.codebook.quantizer.nearest(vectors.permute(0, 2, 3, 1)))
             vectors = vectors + (nearest - vectors).detach()
-        return self.codebook.decode(vectors)
+        frame = self.codebook.decode(vectors)
+        return frame if gate is None else recolour(frame, warped, gate)
 
     def forward(self, image: Tensor, motion: Motion, *, phase: str = "image") -> Output:
         """Training pass.
@@ -336,8 +371,8 @@ class VQIG(nn.Module):
             return Output(None, warped, flow, None)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
-        vectors = self.refine(warped, codes, self._source_keys(codes), sigma)
-        return Output(self.decode(vectors) if phase == "image" else None, warped, flow, vectors)
+        vectors, gate = self.refine(warped, codes, self._source_keys(codes), sigma)
+        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors)
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> SourceState:
@@ -384,7 +419,8 @@ class VQIG(nn.Module):
             sigma = self.psi(motion)
             warped = warp_image(image, self.warp(source.warp_maps, sigma)) if self.warp is not None else image
             warped = warped.contiguous(memory_format=torch.channels_last)
-            frames = self.decode(self.refine(warped, source.codes, source.keys_values, sigma))
+            vectors, gate = self.refine(warped, source.codes, source.keys_values, sigma)
+            frames = self.decode(vectors, gate, warped)
         return frames.float().clamp(0, 1)
 
     def render_clip(self, source: SourceState, beta: Tensor, pose: Tensor, *, batch_size: int = 16, precision: str = "bf16") -> Tensor:
@@ -440,4 +476,4 @@ def load_vqig(payload: dict[str, Any], codebook: Codebook) -> VQIG:
     model = VQIG(VQIGConfig(**payload["config"]), codebook)
     model.load_state_dict(payload["state"])
     model.requires_grad_(False)
-    return model.to(memory_format=torch.channels_last).eval()
+    return channels_last(model).eval()

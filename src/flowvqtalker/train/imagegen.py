@@ -101,20 +101,20 @@ class ImagegenTask(Task):
         image, target = self.frames.batch(source), self.frames.batch(target_index)
         motion = self.frames.motion(target_index, source, self.model.config.window)
         weight = loss_weight(self.frames.landmarks[target_index], self.frames.size_px, self.weights.mouth, self.weights.eyes)
-        adversarial_now = self.discriminator is not None and step >= self.weights.gan_from
+        discriminator = self.discriminator if step >= self.weights.gan_from else None
         with autocast(image.device, self.precision):
             output = self.model(image, motion, phase=self.phase(step))
             loss, logs = self._reconstruction(output, target, weight)
-            if output.image is not None and adversarial_now:
-                self.discriminator.requires_grad_(False)
-                adversarial = hinge_generator_loss(self.discriminator(output.image))
-                self.discriminator.requires_grad_(True)
+            if output.image is not None and discriminator is not None:
+                discriminator.requires_grad_(False)
+                adversarial = hinge_generator_loss(discriminator(output.image))
+                discriminator.requires_grad_(True)
                 loss, logs["adversarial"] = loss + self.weights.gan * adversarial, float(adversarial.detach())
         logs |= {"loss": float(loss.detach()), "psnr_warped_db": float(psnr_db(output.warped.detach(), target).mean())}
         yield "vqig", loss, logs
-        if output.image is not None and adversarial_now:
+        if output.image is not None and discriminator is not None:
             with autocast(image.device, self.precision):
-                loss = hinge_discriminator_loss(self.discriminator(target), self.discriminator(output.image.detach()))
+                loss = hinge_discriminator_loss(discriminator(target), discriminator(output.image.detach()))
             yield "discriminator", loss, {"discriminator": float(loss.detach())}
 
     def _reconstruction(self, output: Output, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -146,7 +146,7 @@ class ImagegenTask(Task):
         """Cross-entropy and feature distance to the codes of the target."""
         with torch.no_grad():
             quantised = self.model.codebook.encode(target)
-        token_weight = F.adaptive_avg_pool2d(weight, vectors.shape[-2:])
+        token_weight = F.adaptive_avg_pool2d(weight, (vectors.shape[-2], vectors.shape[-1]))
         goal = quantised.values
         feature = (token_weight * (vectors - goal).square()).mean() / self.code_variance
         logs["feature"] = float(feature.detach())

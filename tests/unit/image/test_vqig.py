@@ -5,10 +5,17 @@ import torch
 
 from flowvqtalker.checks import ShapeError
 from flowvqtalker.image.layers import AdaIN, Attention
-from flowvqtalker.image.vqig import Motion, identity_grid, load_vqig, make_windows, save_vqig, warp_image
+from flowvqtalker.image.vqig import Motion, identity_grid, load_vqig, make_windows, recolour, save_vqig, warp_image
 from tests.unit.image.conftest import SIZE, E, make_codebook, make_generator
 
-VARIANTS = {"full": {}, "no_warp": {"warp": False}, "no_phi": {"phi": False}, "no_mhca": {"mhca": False}, "no_codebook": {"codes": False}}
+VARIANTS = {
+    "full": {},
+    "no_warp": {"warp": False},
+    "no_phi": {"phi": False},
+    "no_mhca": {"mhca": False},
+    "no_codebook": {"codes": False},
+    "no_recolour": {"recolour": False},
+}
 
 
 def random_motion(b: int, reach: int = 2) -> Motion:
@@ -69,7 +76,19 @@ def test_untrained_generator_shows_the_source_through_the_codebook(codebook, mer
     model = make_generator(codebook, merge).eval()
     image = torch.rand(2, 3, SIZE, SIZE)
     output = model(image, random_motion(2))
-    torch.testing.assert_close(output.image, codebook(image)[0], atol=1e-4, rtol=1e-4)
+    tokens = output.vectors.shape[-1]
+    expected = recolour(codebook(image)[0], image, torch.full((2, 1, tokens, tokens), 0.5))
+    torch.testing.assert_close(output.image, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_recolouring_takes_over_mean_colours_and_keeps_detail():
+    torch.manual_seed(0)
+    detail = 0.1 * torch.randn(1, 3, SIZE, SIZE)
+    frame, reference = 0.2 + detail, torch.full((1, 3, SIZE, SIZE), 0.7)
+    moved = recolour(frame, reference, torch.ones(1, 1, 8, 8))
+    assert abs(moved.mean().item() - 0.7) < 0.01
+    assert torch.corrcoef(torch.stack([(moved - moved.mean()).flatten(), detail.flatten()]))[0, 1] > 0.95
+    torch.testing.assert_close(recolour(frame, reference, torch.zeros(1, 1, 8, 8)), frame)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
