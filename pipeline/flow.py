@@ -112,6 +112,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
             motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain,
             mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
+            calibration_rounds=cfg.calibration_rounds,
         )  # fmt: skip
         seed = derive_seed(ctx.seed, "flow", kind)
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]

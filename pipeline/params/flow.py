@@ -84,6 +84,9 @@ class FlowParams(Section):
     mel_gain: float = Field(ge=0, le=4, description="largest change of the sound's level in training [mel units]")
     mel_shift: int = Field(ge=0, le=20, description="largest shift of the mel bins in training [bins]")
     mel_noise: float = Field(ge=0, le=2, description="noise on the mel in training [mel units]")
+    calibration_rounds: int = Field(
+        ge=0, le=10, description="rounds that scale a rollout's innovations until residuals vary as the real ones"
+    )
     window: int = Field(ge=2, le=1000, description="frames of a training window")
     conditioner: ConditionerParams
     training: FlowLoopParams

@@ -143,6 +143,7 @@ class MotionFlow(nn.Module):
     phi: Tensor
     u_sd: Tensor
     v_sd: Tensor
+    gain: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -163,6 +164,7 @@ class MotionFlow(nn.Module):
             "phi": torch.zeros(config.order, features),
             "u_sd": torch.ones(features),
             "v_sd": torch.ones(features),
+            "gain": torch.ones(features),
         }.items():
             self.register_buffer(name, value)
         self.conditioners = nn.ModuleList(
@@ -246,9 +248,10 @@ class MotionFlow(nn.Module):
         return self.marginals.to_normal(u)
 
     def from_normal(self, g: Tensor) -> Tensor:
-        """Innovations u of clamped g."""
+        """Innovations u of clamped g, for rollouts: times the gain that the calibration found."""
         g = g.clamp(-self.config.clamp, self.config.clamp)
-        return g if self.marginals is None else self.marginals.from_normal(g)
+        u = g if self.marginals is None else self.marginals.from_normal(g)
+        return u * self.gain
 
     def log_scale(self) -> float:
         """Sum over dimensions of log |dx / du|: turns a log-density of u into one of x."""

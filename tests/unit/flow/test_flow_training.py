@@ -28,7 +28,7 @@ POSE = dataclasses.replace(
     long_frames=0,
     stack=dataclasses.replace(STACK, actnorm="shared", prior="gaussian"),
 )
-SETTINGS = FlowTraining(4, 8, 4, 0.5, 0.5, 0.2, 1e-3, 0.01, 0.01, 4.0, 0.3, 1, 0.05, 1e-3)
+SETTINGS = FlowTraining(4, 8, 4, 0.5, 0.5, 0.2, 1e-3, 0.01, 0.01, 4.0, 0.3, 1, 0.05, 1e-3, 1)
 LOOP = LoopConfig(3, 1e-3, 1, 0.1, 1.0, 0.9, 2, 2, "loss")
 
 
