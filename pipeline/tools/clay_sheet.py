@@ -26,7 +26,11 @@ from flowvqtalker.seeding import numpy_generator
 #: Rows below the emotions: label, coefficients, pose (rx, ry, rz [rad]).
 EXTRAS = (
     ("closed eyes", {"eyeBlink": 1.0}, (0.0, 0.0, 0.0)),
-    ("sealed lips (m)", {"mouthPress": 0.5, "mouthRollLower": 0.3, "mouthRollUpper": 0.2, "jawOpen": 0.08, "mouthClose": 0.08}, (0.0, 0.0, 0.0)),
+    (
+        "sealed lips (m)",
+        {"mouthPress": 0.5, "mouthRollLower": 0.3, "mouthRollUpper": 0.2, "jawOpen": 0.08, "mouthClose": 0.08},
+        (0.0, 0.0, 0.0),
+    ),
     ("open jaw", {"jawOpen": 0.85, "mouthUpperUp": 0.3, "mouthLowerDown": 0.3}, (0.0, 0.0, 0.0)),
     ("profile", {}, (0.0, 1.35, 0.0)),
     ("looking aside", {"eyeLookOut_L": 0.8, "eyeLookIn_R": 0.8}, (0.0, 0.45, 0.0)),
@@ -58,7 +62,9 @@ def make_sheet(*, size: int, people: int, seed: int, labels: bool) -> np.ndarray
         background = make_background(generator, (size, size))
         neutral = model.neutral(alpha)
 
-        def draw(beta: np.ndarray, turn: tuple[float, float, float], who: tuple = (alpha, neutral, appearance, light, background)) -> np.ndarray:
+        def draw(
+            beta: np.ndarray, turn: tuple[float, float, float], who: tuple = (alpha, neutral, appearance, light, background)
+        ) -> np.ndarray:
             pose = torch.tensor([*turn, 0.0, 0.0, 0.0])
             vertices = transform(torch.from_numpy(model.frame(who[0], beta, who[1])), pose).numpy()
             return render_frame(model, vertices, beta, who[2], camera, (size, size), who[3], who[4])
@@ -84,7 +90,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures/clay.png"))
     parser.add_argument("--size", type=int, default=150, help="side of one picture [px]")
     parser.add_argument("--people", type=int, default=6)
-    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--no-labels", dest="labels", action="store_false")
     args = parser.parse_args()
     sheet = make_sheet(size=args.size, people=args.people, seed=args.seed, labels=args.labels)

@@ -66,7 +66,9 @@ def motion_frames(count: int, seed: int) -> Iterator[tuple[str, int, np.ndarray]
     while made < count // 2:
         emotion = EMOTIONS[clip % len(EMOTIONS)]
         style = draw_style(numpy_generator(seed, clip, "style"))
-        motion = generate_motion(speech, emotion, 0.0 if emotion == "neutral" else (clip % 3 + 1) / 3, style, Generators(seed, f"stress{clip}"))
+        motion = generate_motion(
+            speech, emotion, 0.0 if emotion == "neutral" else (clip % 3 + 1) / 3, style, Generators(seed, f"stress{clip}")
+        )
         for beta in motion.beta[: count // 2 - made]:
             yield f"clip {clip} {emotion}", clip, np.asarray(beta, np.float32)
             made += 1

@@ -52,7 +52,9 @@ def load_bfm(source: IO[bytes] | Mapping[str, Any]) -> FaceModel:
         raise MissingWeightsError(f"BFM: meanshape has {n_values} values, not a multiple of 3. {INSTRUCTIONS}")
     for key in ("idBase", "exBase"):
         if np.asarray(data[key]).shape != (n_values, _SHAPES[key]):
-            raise MissingWeightsError(f"BFM: {key} has the shape {np.asarray(data[key]).shape}, expected {(n_values, _SHAPES[key])}. {INSTRUCTIONS}")
+            raise MissingWeightsError(
+                f"BFM: {key} has the shape {np.asarray(data[key]).shape}, expected {(n_values, _SHAPES[key])}. {INSTRUCTIONS}"
+            )
     # Decimetres to centimetres.
     mean = 10.0 * np.asarray(data["meanshape"], np.float64).reshape(-1, 3)
     identity = 10.0 * np.asarray(data["idBase"], np.float64).T.reshape(80, -1, 3)

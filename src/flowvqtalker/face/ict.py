@@ -42,7 +42,9 @@ def load_ict(source: IO[bytes] | Mapping[str, Any]) -> FaceModel:
     data: Mapping[str, Any] = source if isinstance(source, Mapping) else np.load(source, allow_pickle=False)
     missing = [key for key in _KEYS if key not in data]
     if missing or ("vertex_part" not in data and "part_vertex_ranges" not in data):
-        raise ValueError(f"ICT face model: keys missing: {', '.join(missing or ['vertex_part or part_vertex_ranges'])}; is this the npz of make assets?")
+        raise ValueError(
+            f"ICT face model: keys missing: {', '.join(missing or ['vertex_part or part_vertex_ranges'])}; is this the npz of make assets?"
+        )
     names = tuple(str(name) for name in data["expression_names"])
     if names != EXPRESSIONS:
         raise ValueError("ICT face model: expression_names differ from face.expressions.EXPRESSIONS in names or order")
@@ -130,7 +132,13 @@ def _uv(mean: Array, part: NDArray, names: tuple[str, ...], landmarks: NDArray, 
 
 def _occlusion(mean: Array, part: NDArray, names: tuple[str, ...]) -> NDArray[np.float32]:
     light = np.ones(len(mean))
-    for name, near, far in (("mouth_socket", 0.5, 0.05), ("teeth", 0.85, 0.25), ("gums_tongue", 0.5, 0.1), ("eye_socket_l", 0.6, 0.4), ("eye_socket_r", 0.6, 0.4)):
+    for name, near, far in (
+        ("mouth_socket", 0.5, 0.05),
+        ("teeth", 0.85, 0.25),
+        ("gums_tongue", 0.5, 0.1),
+        ("eye_socket_l", 0.6, 0.4),
+        ("eye_socket_r", 0.6, 0.4),
+    ):
         chosen = part == names.index(name)
         light[chosen] = np.interp(mean[chosen, 2], [5.0, 9.0], [far, near])
     return light.astype(np.float32)
@@ -158,10 +166,17 @@ def parse_obj(lines: Iterable[str]) -> dict[str, NDArray]:
                 ft.append([int(c[1]) - 1 if len(c) > 1 and c[1] else -1 for c in chosen])
     if not v:
         raise ValueError("OBJ: no vertices found")
-    return {"v": np.array(v), "vt": np.array(vt).reshape(-1, 2), "f": np.array(f, np.int32).reshape(-1, 3), "ft": np.array(ft, np.int32).reshape(-1, 3)}
+    return {
+        "v": np.array(v),
+        "vt": np.array(vt).reshape(-1, 2),
+        "f": np.array(f, np.int32).reshape(-1, 3),
+        "ft": np.array(ft, np.int32).reshape(-1, 3),
+    }
 
 
-def convert_ict(read: Callable[[str], Iterable[str]], expressions: Iterable[str] = EXPRESSIONS, identities: int = 100) -> dict[str, NDArray]:
+def convert_ict(
+    read: Callable[[str], Iterable[str]], expressions: Iterable[str] = EXPRESSIONS, identities: int = 100
+) -> dict[str, NDArray]:
     """Bases from the upstream OBJ files, as differences to the neutral head.
 
     Args:
@@ -191,7 +206,9 @@ def convert_ict(read: Callable[[str], Iterable[str]], expressions: Iterable[str]
         "triangles": neutral["f"],
         "uv": neutral["vt"].astype(np.float32),
         "triangles_uv": neutral["ft"],
-        "identity": (np.stack([difference(f"identity{number:03d}") for number in range(identities)]) if identities else empty).astype(np.float32),
+        "identity": (np.stack([difference(f"identity{number:03d}") for number in range(identities)]) if identities else empty).astype(
+            np.float32
+        ),
         "expression": (np.stack([difference(name) for name in names]) if names else empty).astype(np.float32),
         "expression_names": np.array(names),
     }

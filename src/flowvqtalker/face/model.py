@@ -218,7 +218,9 @@ class FaceModel:
         kernels.add_shapes(out, beta32, starts, index, delta)
         for contact in self.contacts:
             kernels.resolve_contact(out, contact.upper, contact.lower, contact.axis, contact.follower, contact.column, contact.weight)
-        centres = (self.eyeball_centres + np.tensordot(np.asarray(alpha, np.float32), self.eyeball_centre_identity, axes=1)).astype(np.float32)
+        centres = (self.eyeball_centres + np.tensordot(np.asarray(alpha, np.float32), self.eyeball_centre_identity, axes=1)).astype(
+            np.float32
+        )
         kernels.push_out(out, self.shell.vertex, self.shell.eye, self.shell.radius, centres)
         turns = gaze_rotations(torch.from_numpy(beta32)).numpy()
         for eye in range(2):

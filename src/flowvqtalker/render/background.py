@@ -36,7 +36,7 @@ def make_background(generator: np.random.Generator, size: tuple[int, int]) -> ND
     kind = int(generator.integers(5))
     # Walls and rooms are mostly greyish: pull each colour half way to its mean.
     base = generator.uniform(35, 205, 3).astype(np.float32)
-    base = 0.45 * base + 0.55 * base.mean()
+    base = 0.3 * base + 0.7 * base.mean()
     other = base + generator.normal(0, 32) + generator.normal(0, 14, 3)
     other = np.clip(other, 15, 240).astype(np.float32)
     y, x = np.meshgrid(np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32), indexing="ij")

@@ -137,7 +137,9 @@ def fill_barycentric(projected, triangles, triangle_map, scale, out):
             out[row, column, 0], out[row, column, 1], out[row, column, 2] = w0 / total, w1 / total, w2 / total
 
 
-def rasterize(points_world: Array, triangles: Index, camera: Camera, size: tuple[int, int], drawn: NDArray[np.uint8] | None = None, samples: int = 1) -> Buffers:
+def rasterize(
+    points_world: Array, triangles: Index, camera: Camera, size: tuple[int, int], drawn: NDArray[np.uint8] | None = None, samples: int = 1
+) -> Buffers:
     """Which triangle each sample of an image sees.
 
     Args:
@@ -153,7 +155,9 @@ def rasterize(points_world: Array, triangles: Index, camera: Camera, size: tuple
     """
     points = np.ascontiguousarray(points_world, np.float32)
     projected = np.empty_like(points)
-    project_points(points, np.float32(camera.focal_px), np.float32(camera.cx), np.float32(camera.cy), np.float32(camera.distance_cm), projected)
+    project_points(
+        points, np.float32(camera.focal_px), np.float32(camera.cx), np.float32(camera.cy), np.float32(camera.distance_cm), projected
+    )
     shape = (size[0] * samples, size[1] * samples)
     triangle = np.full(shape, -1, np.int32)
     depth = np.full(shape, np.inf, np.float32)

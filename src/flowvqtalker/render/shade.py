@@ -55,7 +55,12 @@ def default_light() -> Light:
     """A neutral studio light from the upper left of the picture."""
     direction = np.array([-0.35, 0.45, 0.82], np.float32)
     as_float = functools.partial(np.array, dtype=np.float32)
-    return Light(direction / np.float32(np.linalg.norm(direction)), as_float([0.82, 0.80, 0.77]), as_float([0.38, 0.39, 0.41]), as_float([0.22, 0.20, 0.19]))
+    return Light(
+        direction / np.float32(np.linalg.norm(direction)),
+        as_float([0.82, 0.80, 0.77]),
+        as_float([0.38, 0.39, 0.41]),
+        as_float([0.22, 0.20, 0.19]),
+    )
 
 
 def sample_light(generator: np.random.Generator) -> Light:
@@ -185,9 +190,13 @@ def _shade_point(
         polar = tu * np.float32(math.pi)
         turn = tv * np.float32(2 * math.pi)
         if polar < 0.455:
-            fibre = np.float32(0.82) + np.float32(0.18) * np.sin(turn * 23 + 3 * np.sin(turn * 7)) + np.float32(0.12) * np.sin(turn * 41 + 1.3)
+            fibre = (
+                np.float32(0.82) + np.float32(0.18) * np.sin(turn * 23 + 3 * np.sin(turn * 7)) + np.float32(0.12) * np.sin(turn * 41 + 1.3)
+            )
             ring = np.float32(0.75) + np.float32(0.75) * np.exp(-(((polar - np.float32(0.24)) / np.float32(0.09)) ** 2))
-            limbus = np.float32(1.0) - np.float32(0.80) * min(max((polar - np.float32(0.36)) / np.float32(0.09), np.float32(0.0)), np.float32(1.0))
+            limbus = np.float32(1.0) - np.float32(0.80) * min(
+                max((polar - np.float32(0.36)) / np.float32(0.09), np.float32(0.0)), np.float32(1.0)
+            )
             pupil = min(max((polar - np.float32(0.155)) / np.float32(0.03), np.float32(0.0)), np.float32(1.0))
             amount = fibre * ring * limbus
             red, green, blue = iris[0] * amount * pupil, iris[1] * amount * pupil, iris[2] * amount * pupil
@@ -196,7 +205,11 @@ def _shade_point(
             edge = min(max((polar - np.float32(0.455)) / np.float32(0.05), np.float32(0.0)), np.float32(1.0))
             vein = min(max((polar - np.float32(0.70)) / np.float32(0.5), np.float32(0.0)), np.float32(1.0))
             base = np.float32(0.34) + np.float32(0.50) * edge
-            red, green, blue = base * np.float32(0.93), base * (np.float32(0.90) - np.float32(0.20) * vein), base * (np.float32(0.88) - np.float32(0.22) * vein)
+            red, green, blue = (
+                base * np.float32(0.93),
+                base * (np.float32(0.90) - np.float32(0.20) * vein),
+                base * (np.float32(0.88) - np.float32(0.22) * vein),
+            )
         shine = np.float32(0.9) * half64 * half64 * half64 * half64 + np.float32(0.10) * half16 * half16
         wrap = np.float32(0.25)
         shadow = np.float32(0.42) + np.float32(0.58) * lid_shadow
@@ -343,13 +356,24 @@ def _drawn(model: FaceModel, hidden: tuple[str, ...]) -> NDArray[np.uint8]:
     return drawn
 
 
-def _draw(model: FaceModel, vertices: Array, beta: NDArray[np.floating], appearance: Appearance, camera: Camera, size: tuple[int, int], light: Light, background: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], _Workspace]:
+def _draw(
+    model: FaceModel,
+    vertices: Array,
+    beta: NDArray[np.floating],
+    appearance: Appearance,
+    camera: Camera,
+    size: tuple[int, int],
+    light: Light,
+    background: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint8], _Workspace]:
     check_shape("vertices", vertices, (model.n_vertices, 3))
     check_shape("background", background, (*size, 3))
     points = np.ascontiguousarray(vertices, np.float32)
     work = _workspace(model, size)
     drawn = _drawn(model, appearance.hidden_parts)
-    project_points(points, np.float32(camera.focal_px), np.float32(camera.cx), np.float32(camera.cy), np.float32(camera.distance_cm), work.projected)
+    project_points(
+        points, np.float32(camera.focal_px), np.float32(camera.cx), np.float32(camera.cy), np.float32(camera.distance_cm), work.projected
+    )
     compute_normals(points, model.triangles, drawn, work.normals)
     work.triangle.fill(-1)
     work.depth.fill(np.inf)
@@ -370,7 +394,14 @@ def _draw(model: FaceModel, vertices: Array, beta: NDArray[np.floating], appeara
 
 
 def render_frame(
-    model: FaceModel, vertices: Array, beta: NDArray[np.floating], appearance: Appearance, camera: Camera, size: tuple[int, int], light: Light, background: NDArray[np.uint8]
+    model: FaceModel,
+    vertices: Array,
+    beta: NDArray[np.floating],
+    appearance: Appearance,
+    camera: Camera,
+    size: tuple[int, int],
+    light: Light,
+    background: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
     """Render one frame.
 
@@ -391,7 +422,14 @@ def render_frame(
 
 
 def render_frame_with_buffers(
-    model: FaceModel, vertices: Array, beta: NDArray[np.floating], appearance: Appearance, camera: Camera, size: tuple[int, int], light: Light, background: NDArray[np.uint8]
+    model: FaceModel,
+    vertices: Array,
+    beta: NDArray[np.floating],
+    appearance: Appearance,
+    camera: Camera,
+    size: tuple[int, int],
+    light: Light,
+    background: NDArray[np.uint8],
 ) -> tuple[NDArray[np.uint8], Buffers]:
     """Like :func:`render_frame`, with triangle, depth and barycentrics of every sample (SAMPLES per pixel and axis)."""
     image, work = _draw(model, vertices, beta, appearance, camera, size, light, background)

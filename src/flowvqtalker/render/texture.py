@@ -21,7 +21,7 @@ from flowvqtalker.render.background import smooth_noise
 
 Array = NDArray[np.float32]
 
-TEXTURE_SIZE = (448, 512)
+TEXTURE_SIZE = (384, 448)
 WRINKLE_SIZE = (256, 288)
 
 
@@ -103,7 +103,9 @@ def _eye_masks(x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
     within = smoothstep(np.abs(dx), 1.52, 1.36)
     upper = np.exp(-(((y - top - 0.05) / 0.075) ** 2)) * within
     # Lashes sweep out past the outer corner.
-    upper = np.maximum(upper, 0.8 * np.exp(-(((y - 0.18 - 0.5 * (dx - 1.4)) / 0.05) ** 2)) * smoothstep(dx, 1.25, 1.35) * smoothstep(dx, 1.75, 1.5))
+    upper = np.maximum(
+        upper, 0.8 * np.exp(-(((y - 0.18 - 0.5 * (dx - 1.4)) / 0.05) ** 2)) * smoothstep(dx, 1.25, 1.35) * smoothstep(dx, 1.75, 1.5)
+    )
     lower = np.exp(-(((y - low + 0.04) / 0.05) ** 2)) * within * smoothstep(dx, -1.2, 0.6)
     rim = smoothstep(np.maximum(top, low) + 0.02 - y, 0.0, 0.04) * smoothstep(y - low + 0.02, 0.0, 0.04) * within
     lid = smoothstep(y - top, 0.0, 0.1) * smoothstep(y - top, 0.75, 0.25) * smoothstep(np.abs(dx), 1.7, 1.1)
@@ -119,7 +121,10 @@ def _fixed_masks() -> dict[str, Array]:
     beard = smoothstep(y, -5.0, -5.5) * smoothstep(y, -13.0, -11.5) * (1 - 0.95 * np.minimum(lips * 1.3, 1.0))
     edge = np.interp(np.abs(np.degrees(theta)), [0, 25, 40, 60, 75, 90], [-5.4, -5.3, -7.2, -6.2, -3.0, 0.0])
     beard = np.minimum(beard, 1.0) * smoothstep(edge - y, -0.5, 0.6) * front
-    beard = np.maximum(beard, front * smoothstep(y, -5.3, -5.6) * smoothstep(np.abs(x), 3.4, 2.8) * smoothstep(y, -6.8, -6.3) * (1 - np.minimum(lips * 1.3, 1)))
+    beard = np.maximum(
+        beard,
+        front * smoothstep(y, -5.3, -5.6) * smoothstep(np.abs(x), 3.4, 2.8) * smoothstep(y, -6.8, -6.3) * (1 - np.minimum(lips * 1.3, 1)),
+    )
     flush = 0.9 * both(x, y, 4.2, -2.8, 1.7, 1.4) + 0.7 * bump(x, y, 0.0, -4.0, 1.1, 0.8) + 0.35 * bump(x, y, 0.0, -10.2, 1.3, 0.9)
     socket = both(x, y, 2.9, -0.75, 1.2, 0.35) + 0.7 * both(x, y, 1.9, 0.2, 0.4, 0.6)
     masks = {
@@ -130,7 +135,9 @@ def _fixed_masks() -> dict[str, Array]:
 
 
 #: sRGB skin from very light to very dark.
-_SKIN = np.array([[244, 212, 194], [234, 192, 166], [220, 172, 140], [196, 144, 108], [164, 112, 80], [126, 82, 58], [92, 58, 42]], np.float64)
+_SKIN = np.array(
+    [[244, 212, 194], [234, 192, 166], [220, 172, 140], [196, 144, 108], [164, 112, 80], [126, 82, 58], [92, 58, 42]], np.float64
+)
 _IRIS = ((92, 60, 36), (70, 44, 26), (58, 38, 26), (110, 84, 44), (88, 104, 72), (84, 116, 140), (104, 122, 132))
 _HAIR = ((26, 20, 18), (38, 28, 22), (62, 42, 28), (92, 62, 36), (142, 100, 54), (186, 150, 92), (120, 54, 28), (150, 146, 142))
 
@@ -155,7 +162,13 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     light_share = 1.0 - smoothstep(np.array(tone), 1.2, 3.0)
     iris = _IRIS[int(generator.integers(len(_IRIS)))] if generator.uniform() < light_share else _IRIS[int(generator.integers(3))]
     grey = generator.uniform() < 0.12
-    hair_srgb = _HAIR[7] if grey else _HAIR[int(generator.integers(7))] if generator.uniform() < light_share else _HAIR[int(generator.integers(3))]
+    hair_srgb = (
+        _HAIR[7]
+        if grey
+        else _HAIR[int(generator.integers(7))]
+        if generator.uniform() < 0.15 + 0.85 * light_share
+        else _HAIR[int(generator.integers(3))]
+    )
     hair = srgb_to_linear(np.clip(np.array(hair_srgb) * generator.uniform(0.8, 1.2), 8, 230))
     age = float(generator.uniform())
     wrinkles = 0.65 + 0.55 * age
@@ -164,7 +177,9 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     x, y, _, _ = texel_places()
     size = TEXTURE_SIZE
     tint = np.ones((*size, 3), np.float32)
-    blotch = 0.035 * smooth_noise(generator, size, 10) + 0.03 * smooth_noise(generator, size, 40) + 0.03 * smooth_noise(generator, size, 150)
+    blotch = (
+        0.035 * smooth_noise(generator, size, 10) + 0.03 * smooth_noise(generator, size, 40) + 0.03 * smooth_noise(generator, size, 150)
+    )
     tint *= (1.0 + blotch)[..., None]
     flush = generator.uniform(0.08, 0.26) * (1 - 0.5 * dark)
     tint *= 1.0 - (flush * m["flush"])[..., None] * np.array([-0.25, 0.75, 0.7], np.float32)
@@ -182,7 +197,8 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
         albedo = albedo * (1 - cover) + cover * (hair * 0.9 if full else skin * np.array([0.35, 0.38, 0.42], np.float32))
     # Lips: redder and darker than the skin, now and then painted.
     painted = masculine < 0.35 and generator.uniform() < 0.6
-    natural = skin * np.array([0.80, 0.46, 0.46], np.float32)
+    # On dark skin the red of the lips is lighter than the skin, on light skin darker.
+    natural = skin * np.array([0.80, 0.46, 0.46], np.float32) * (1 - 0.6 * dark) + 0.6 * dark * np.array([0.26, 0.10, 0.095], np.float32)
     paint = srgb_to_linear(np.clip(np.array([178, 62, 70]) + generator.normal(0, [18, 16, 18]), 40, 220)) * (1.0 - 0.35 * dark)
     lip_colour = 0.35 * natural + 0.65 * paint if painted else natural
     lip_noise = 1.0 + 0.12 * smooth_noise(generator, size, 240) * m["lips"]
@@ -197,7 +213,13 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     lash = np.clip(m["lash"] * (1.0 if masculine < 0.5 else 0.85) + m["lash_low"] * (0.45 if masculine < 0.5 else 0.3), 0, 0.95)[..., None]
     albedo = albedo * (1 - lash) + lash * np.array([0.012, 0.009, 0.008], np.float32)
     # Brows: hair colour, darker than blond hair, broken into slanted strokes.
-    brow = _brow_mask(x, y, float(generator.uniform(0.75, 1.05) + 0.35 * masculine), float(generator.uniform(-0.15, 0.3)), float(generator.uniform(-0.12, 0.12)))
+    brow = _brow_mask(
+        x,
+        y,
+        float(generator.uniform(0.75, 1.05) + 0.35 * masculine),
+        float(generator.uniform(-0.15, 0.3)),
+        float(generator.uniform(-0.12, 0.12)),
+    )
     strokes = 0.5 + 0.5 * np.sin((np.abs(x) * 0.9 - y * 0.55) * 36.0 + 4.0 * smooth_noise(generator, size, 110))
     brow = (np.clip(brow * (0.72 + 0.38 * strokes), 0, 1) * generator.uniform(0.78, 0.95)).astype(np.float32)[..., None]
     # Brows are darker than the hair and never as light as grey or blond.
@@ -208,7 +230,11 @@ def sample_appearance(generator: np.random.Generator, model: FaceModel) -> Appea
     _, _, _, theta = texel_places()
     ragged = y - hair_line(theta) + 0.16 * smooth_noise(generator, size, (14, 210)) - float(generator.uniform(-0.5, 0.1)) * np.cos(theta)
     cover = (smoothstep(ragged, -0.18, 0.22) * (0.30 if bald else 0.98)).astype(np.float32)[..., None]
-    strands = 0.30 * smooth_noise(generator, size, (9, 340)) + 0.22 * smooth_noise(generator, size, (5, 130)) + 0.16 * smooth_noise(generator, size, (6, 36))
+    strands = (
+        0.30 * smooth_noise(generator, size, (9, 340))
+        + 0.22 * smooth_noise(generator, size, (5, 130))
+        + 0.16 * smooth_noise(generator, size, (6, 36))
+    )
     grown = hair * (1.0 + strands)[..., None]
     albedo = albedo * (1 - cover) + cover * (grown if not bald else 0.5 * hair + 0.5 * skin * 0.7)
 
@@ -273,16 +299,29 @@ def wrinkle_maps() -> Array:
     """(K, H, W) float32: relative change of the albedo at full strength for each entry of WRINKLES, in about [-0.6, 0.3]."""
     x, y, front, _ = (a.astype(np.float64) for a in texel_places(WRINKLE_SIZE))
     maps: dict[str, Array] = {}
-    maps["forehead"] = sum(_crease(x, y, [(-4.0, h - 0.25), (-1.8, h + 0.15), (0, h - 0.05), (1.8, h + 0.15), (4.0, h - 0.25)], 0.12, d) for h, d in ((3.35, 0.40), (4.2, 0.45), (5.05, 0.36)))
-    maps["forehead_inner"] = sum(_crease(x, y, [(-1.9, h - 0.35), (-0.8, h), (0, h + 0.05), (0.8, h), (1.9, h - 0.35)], 0.12, d) for h, d in ((3.0, 0.45), (3.8, 0.42), (4.6, 0.3)))
-    maps["frown"] = sum(_crease(x, y, [(s * 0.38, 0.75), (s * 0.48, 1.5), (s * 0.62, 2.5)], 0.12, 0.60) for s in (-1, 1)) + _crease(x, y, [(-0.6, 0.35), (0.6, 0.35)], 0.10, 0.30)
-    maps["nose"] = sum(_crease(x, y, [(s * 0.15, h), (s * 0.75, h - 0.15), (s * 1.15, h - 0.6)], 0.11, 0.42) for s in (-1, 1) for h in (-0.1, -0.6, -1.1))
-    maps["chin"] = 0.42 * np.exp(-(((x / 1.5) ** 2 + ((y + 10.0) / 1.0) ** 2) ** 1.5)) * smooth_noise(np.random.default_rng(1), WRINKLE_SIZE, 90) + _crease(x, y, [(-1.4, -8.95), (0, -8.75), (1.4, -8.95)], 0.16, 0.30)
+    maps["forehead"] = sum(
+        _crease(x, y, [(-4.0, h - 0.25), (-1.8, h + 0.15), (0, h - 0.05), (1.8, h + 0.15), (4.0, h - 0.25)], 0.12, d)
+        for h, d in ((3.35, 0.40), (4.2, 0.45), (5.05, 0.36))
+    )
+    maps["forehead_inner"] = sum(
+        _crease(x, y, [(-1.9, h - 0.35), (-0.8, h), (0, h + 0.05), (0.8, h), (1.9, h - 0.35)], 0.12, d)
+        for h, d in ((3.0, 0.45), (3.8, 0.42), (4.6, 0.3))
+    )
+    maps["frown"] = sum(_crease(x, y, [(s * 0.38, 0.75), (s * 0.48, 1.5), (s * 0.62, 2.5)], 0.12, 0.60) for s in (-1, 1)) + _crease(
+        x, y, [(-0.6, 0.35), (0.6, 0.35)], 0.10, 0.30
+    )
+    maps["nose"] = sum(
+        _crease(x, y, [(s * 0.15, h), (s * 0.75, h - 0.15), (s * 1.15, h - 0.6)], 0.11, 0.42) for s in (-1, 1) for h in (-0.1, -0.6, -1.1)
+    )
+    maps["chin"] = 0.42 * np.exp(-(((x / 1.5) ** 2 + ((y + 10.0) / 1.0) ** 2) ** 1.5)) * smooth_noise(
+        np.random.default_rng(1), WRINKLE_SIZE, 90
+    ) + _crease(x, y, [(-1.4, -8.95), (0, -8.75), (1.4, -8.95)], 0.16, 0.30)
     for s, name in ((-1, "r"), (1, "l")):
         maps[f"fold_{name}"] = _crease(x, y, [(s * 1.55, -4.3), (s * 2.35, -5.0), (s * 3.05, -6.1), (s * 3.35, -7.3)], 0.17, 0.58)
-        maps[f"crow_{name}"] = sum(_crease(x, y, [(s * 4.75, 0.05 + 0.25 * k), (s * 5.2, 0.0 + 0.5 * k), (s * 5.75, -0.05 + 0.8 * k)], 0.085, 0.42) for k in (-1, 0, 1)) + _crease(
-            x, y, [(s * 2.1, -0.75), (s * 3.2, -0.98), (s * 4.3, -0.65)], 0.12, 0.34
-        )
+        maps[f"crow_{name}"] = sum(
+            _crease(x, y, [(s * 4.75, 0.05 + 0.25 * k), (s * 5.2, 0.0 + 0.5 * k), (s * 5.75, -0.05 + 0.8 * k)], 0.085, 0.42)
+            for k in (-1, 0, 1)
+        ) + _crease(x, y, [(s * 2.1, -0.75), (s * 3.2, -0.98), (s * 4.3, -0.65)], 0.12, 0.34)
         maps[f"corner_{name}"] = _crease(x, y, [(s * 2.95, -6.7), (s * 3.15, -7.4), (s * 3.05, -8.4)], 0.14, 0.46)
     return np.stack([np.asarray(maps[name]) * front for name, _ in WRINKLES]).astype(np.float32)
 

@@ -114,7 +114,9 @@ def test_gradients_of_landmarks(clay) -> None:
     for tensor, index in ((alpha, 3), (beta, EXPRESSION_INDEX["browInnerUp_L"]), (beta, EXPRESSION_INDEX["mouthSmile_R"])):
         step = torch.zeros_like(tensor)
         step[index] = 1e-5
-        values = [(clay.landmarks(*((alpha + s * step, beta) if tensor is alpha else (alpha, beta + s * step))) * weight).sum() for s in (1, -1)]
+        values = [
+            (clay.landmarks(*((alpha + s * step, beta) if tensor is alpha else (alpha, beta + s * step))) * weight).sum() for s in (1, -1)
+        ]
         assert float((values[0] - values[1]).detach() / 2e-5) == pytest.approx(float(tensor.grad[index]), rel=1e-4, abs=1e-6)
 
 

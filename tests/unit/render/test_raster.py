@@ -16,7 +16,9 @@ from flowvqtalker.render.texture import TEXTURE_SIZE, WRINKLES, sample_appearanc
 torch.set_num_threads(1)
 
 
-def _brute_force(points: np.ndarray, triangles: np.ndarray, camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _brute_force(
+    points: np.ndarray, triangles: np.ndarray, camera: Camera, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ray against plane for every pixel and triangle, in 3D: no shared code, no screen-space formulas."""
     found = np.full(size, -1)
     depth = np.full(size, np.inf)
@@ -31,7 +33,9 @@ def _brute_force(points: np.ndarray, triangles: np.ndarray, camera: Camera, size
                     continue
                 t = normal @ (a - eye) / (normal @ ray)
                 hit = eye + t * ray
-                w = np.array([normal @ np.cross(c - b, hit - b), normal @ np.cross(a - c, hit - c), normal @ np.cross(b - a, hit - a)]) / (normal @ normal)
+                w = np.array([normal @ np.cross(c - b, hit - b), normal @ np.cross(a - c, hit - c), normal @ np.cross(b - a, hit - a)]) / (
+                    normal @ normal
+                )
                 if (w >= -1e-9).all() and 0 < t < depth[row, column] - 1e-9:
                     found[row, column], depth[row, column], weights[row, column] = f, t, w
     return found, depth, weights
@@ -42,7 +46,9 @@ def test_against_ray_casting() -> None:
     camera = Camera(focal_px=60.0, cx=15.7, cy=14.2, distance_cm=60.0)
     points = generator.normal(0, 9, (40, 3)).astype(np.float32)
     triangles = generator.integers(0, 40, (30, 3)).astype(np.int32)
-    triangles = triangles[(triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2]) & (triangles[:, 0] != triangles[:, 2])]
+    triangles = triangles[
+        (triangles[:, 0] != triangles[:, 1]) & (triangles[:, 1] != triangles[:, 2]) & (triangles[:, 0] != triangles[:, 2])
+    ]
     buffers = rasterize(points, triangles, camera, (28, 32))
     found, depth, weights = _brute_force(points, triangles, camera, (28, 32))
     same = buffers.triangle == found
@@ -82,7 +88,9 @@ def scene():
 
 def _render(scene, beta: np.ndarray, **changes):
     model, appearance, background = scene
-    points = transform(torch.from_numpy(model.frame(np.zeros(model.n_identity), beta)), torch.tensor([0.0, 0.1, 0.0, 0.0, 3.0, 0.0])).numpy()
+    points = transform(
+        torch.from_numpy(model.frame(np.zeros(model.n_identity), beta)), torch.tensor([0.0, 0.1, 0.0, 0.0, 3.0, 0.0])
+    ).numpy()
     arguments = {"camera": crop_camera(96), "size": (96, 96), "light": default_light(), "background": background} | changes
     return render_frame(model, points, beta, appearance, **arguments)
 
@@ -120,11 +128,13 @@ def test_light_brightens_and_direction_matters(scene) -> None:
 
 
 def test_open_mouth_shows_dark_cavity_and_light_teeth(scene) -> None:
-    model, appearance, background = scene
+    model, appearance, _background = scene
     beta = np.zeros(53, np.float32)
     beta[model.expression_names.index("jawOpen")] = 0.6
     points = transform(torch.from_numpy(model.frame(np.zeros(model.n_identity), beta)), torch.tensor([0.0, 0, 0, 0, 3, 0])).numpy()
-    image, buffers = render_frame_with_buffers(model, points, beta, appearance, crop_camera(128), (128, 128), default_light(), np.zeros((128, 128, 3), np.uint8))
+    image, buffers = render_frame_with_buffers(
+        model, points, beta, appearance, crop_camera(128), (128, 128), default_light(), np.zeros((128, 128, 3), np.uint8)
+    )
     part = np.where(buffers.triangle >= 0, model.triangle_part[np.maximum(buffers.triangle, 0)], -1)[::2, ::2]
     teeth = image[np.isin(part, [model.part("teeth_upper"), model.part("teeth_lower")])]
     dark = image[part == model.part("mouth_cavity")]

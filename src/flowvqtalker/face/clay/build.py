@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from flowvqtalker.face.clay import surface
 from flowvqtalker.face.clay.identity import NAMES, identity_fields
 from flowvqtalker.face.clay.loft import LAST_LEVEL, frontal_to_chart, loft
-from flowvqtalker.face.clay.shapes import Chart, close_mouth, jaw_weight, lid_columns, lip_ring_weights, lip_side, make_expressions
+from flowvqtalker.face.clay.shapes import Chart, close_mouth, jaw_weight, lid_ring_weights, lip_ring_weights, lip_side, make_expressions
 from flowvqtalker.face.clay.surface import PARTS, Parts, bump, smoothstep
 from flowvqtalker.face.clay.topology import (
     BORDER_RING,
@@ -106,7 +106,7 @@ def make_clay() -> FaceModel:
     n_skin = len(skin_index)
 
     # Attributes of Chart, filled piece by piece in the order of the pieces.
-    lid_weights, _ = lid_columns()
+    lid_weights = lid_ring_weights()
     lip_weights = lip_ring_weights()
     side = lip_side()
     lip = np.zeros(n_skin)
@@ -120,11 +120,9 @@ def make_clay() -> FaceModel:
     phi = column_angles(EYE_COLUMNS)
     # At the corners the columns belong to neither lid.
     share_up, share_low = np.maximum(np.sin(phi), 0) ** 0.1, np.maximum(-np.sin(phi), 0) ** 0.1
-    gaps = []
     for eye in range(2):
         margin = skin_points[skin.eye[eye, 0]]
         gap = np.abs(margin[:, 1] - margin[(-np.arange(EYE_COLUMNS)) % EYE_COLUMNS, 1])
-        gaps.append(gap)
         for ring in range(len(EYE_RINGS)):
             lid_upper[skin.eye[eye, ring]] = lid_weights[ring] * share_up
             lid_lower[skin.eye[eye, ring]] = lid_weights[ring] * share_low
@@ -154,9 +152,18 @@ def make_clay() -> FaceModel:
         inside_index.append(parts.add("lid_inside", rows.reshape(-1, 3), np.array(_rings_to_triangles(strip))).reshape(rows.shape[:2]))
         fade = np.repeat([1.0, 1.0, 0.75, 0.0], EYE_COLUMNS)
         tile = np.tile(skin.eye[eye, 0], 4)
-        describe(len(tile), x=skin.x[tile], y=skin.y[tile], skin=fade, front=front[tile], jaw=jaw[tile] * fade, lid_upper=lid_upper[tile] * fade, lid_lower=lid_lower[tile] * fade, lid_gap=lid_gap[tile])
-    for eye in range(2):
-        mirror.append(inside_index[1 - eye].ravel().astype(np.int64))
+        describe(
+            len(tile),
+            x=skin.x[tile],
+            y=skin.y[tile],
+            skin=fade,
+            front=front[tile],
+            jaw=jaw[tile] * fade,
+            lid_upper=lid_upper[tile] * fade,
+            lid_lower=lid_lower[tile] * fade,
+            lid_gap=lid_gap[tile],
+        )
+    mirror.extend(inside_index[1 - eye].ravel().astype(np.int64) for eye in range(2))
     # ---- eyeballs
     ball_index = []
     for sign, name in ((-1.0, "eyeball_r"), (1.0, "eyeball_l")):
@@ -174,7 +181,9 @@ def make_clay() -> FaceModel:
     tile = np.concatenate([np.tile(skin.mouth[0], n_rows), skin.mouth[0][:1]])
     lower_share = np.concatenate([np.tile(0.5 * (1 - side), n_rows), [0.4]])
     lower_share[:MOUTH_COLUMNS] = jaw[skin.mouth[0]]
-    describe(len(points), x=skin.x[tile], y=skin.y[tile], skin=fade, front=front[tile], jaw=lower_share, lip=lip[tile] * (fade > 0), red=fade)
+    describe(
+        len(points), x=skin.x[tile], y=skin.y[tile], skin=fade, front=front[tile], jaw=lower_share, lip=lip[tile] * (fade > 0), red=fade
+    )
     mirror_of(points, points, int(cavity_index[0]))
     first_margin = cavity_index[:MOUTH_COLUMNS]
     mirror[-1][:MOUTH_COLUMNS] = first_margin[(MOUTH_COLUMNS // 2 - np.arange(MOUTH_COLUMNS)) % MOUTH_COLUMNS]
@@ -216,7 +225,9 @@ def make_clay() -> FaceModel:
     part = np.concatenate(parts.part)
     column = {key: np.concatenate(value) for key, value in columns.items()}
     mirror_all = np.concatenate(mirror).astype(np.int64)
-    chart = Chart(all_points, *(column[key] for key in ("x", "y", "skin", "front", "jaw", "lip", "red", "lid_upper", "lid_lower", "lid_gap")))
+    chart = Chart(
+        all_points, *(column[key] for key in ("x", "y", "skin", "front", "jaw", "lip", "red", "lid_upper", "lid_lower", "lid_gap"))
+    )
     expression = make_expressions(chart, mirror_all)
     lips = [(skin.mouth[ring], float(share)) for ring, share in enumerate(lip_weights)]
     lips += [(cavity_index[row * MOUTH_COLUMNS : (row + 1) * MOUTH_COLUMNS], share) for row, share in enumerate((1.0, 1.0, 0.7))]
@@ -238,7 +249,7 @@ def make_clay() -> FaceModel:
         eyeball_centres=np.array([[-EYE_X, 0.0, EYE_Z], [EYE_X, 0.0, EYE_Z]], np.float32),
         eyeball_centre_identity=centre_identity.astype(np.float32),
         eyeball_vertices=(ball_index[0], ball_index[1]),
-        occlusion=_occlusion(all_points, column, part, n_skin, n_rows, cavity_index, inside_index).astype(np.float32),
+        occlusion=_occlusion(all_points, column, part, n_skin, n_rows, cavity_index).astype(np.float32),
         contacts=_contacts(skin, inside_index, cavity_index),
         shell=_shell(skin, all_points, inside_index),
         limits=((EXPRESSION_INDEX["mouthClose"], EXPRESSION_INDEX["jawOpen"]),),
@@ -246,7 +257,9 @@ def make_clay() -> FaceModel:
     )
 
 
-def _identity(points: Array, column: dict[str, Array], part: Index, skin: Skin, balls: list[Index], inside: list[Index], cavity: Index) -> tuple[Array, Array]:
+def _identity(
+    points: Array, column: dict[str, Array], part: Index, skin: Skin, balls: list[Index], inside: list[Index], cavity: Index
+) -> tuple[Array, Array]:
     fields = identity_fields(points, column["x"], column["y"], column["front"], column["lip"], column["red"], column["ear"], column["hair"])
     centres = np.zeros((len(fields), 2, 3))
     for eye in range(2):
@@ -281,7 +294,9 @@ def _contacts(skin: Skin, inside: list[Index], cavity: Index) -> tuple[Contact, 
                 column.append(np.arange(len(pairs)))
                 weight.append(np.full(len(pairs), sign * share))
         as_index = [np.concatenate(values).astype(np.int32) for values in (follower, column)]
-        return Contact(margin[pairs].copy(), margin[n - pairs].copy(), axis, as_index[0], as_index[1], np.concatenate(weight).astype(np.float32))
+        return Contact(
+            margin[pairs].copy(), margin[n - pairs].copy(), axis, as_index[0], as_index[1], np.concatenate(weight).astype(np.float32)
+        )
 
     lips = [(skin.mouth[r], w) for r, w in enumerate((1.0, 0.95, 0.85, 0.72, 0.6, 0.42, 0.2))]
     lips += [(cavity[:MOUTH_COLUMNS], 1.0), (cavity[MOUTH_COLUMNS : 2 * MOUTH_COLUMNS], 0.8)]
@@ -304,7 +319,9 @@ def _shell(skin: Skin, points: Array, inside: list[Index]) -> Shell:
             vertex.append(vertices)
             eye_of.append(np.full(len(vertices), eye))
             radius.append(np.minimum(distance, least))
-    return Shell(np.concatenate(vertex).astype(np.int32), np.concatenate(eye_of).astype(np.int32), np.concatenate(radius).astype(np.float32))
+    return Shell(
+        np.concatenate(vertex).astype(np.int32), np.concatenate(eye_of).astype(np.int32), np.concatenate(radius).astype(np.float32)
+    )
 
 
 def _landmarks(skin: Skin, points: Array) -> Index:
@@ -343,21 +360,28 @@ def _landmarks(skin: Skin, points: Array) -> Index:
         column = int(np.argmin(np.abs(np.cos(column_angles(MOUTH_COLUMNS)[: MOUTH_COLUMNS // 2 + 1]) - across)))
         return column if upper else (MOUTH_COLUMNS - column) % MOUTH_COLUMNS
 
-    outer = [at(u, upper=True) for u in (-1.0, -0.62, -0.26, 0.0, 0.26, 0.62, 1.0)] + [at(u, upper=False) for u in (0.62, 0.30, 0.0, -0.30, -0.62)]
+    outer = [at(u, upper=True) for u in (-1.0, -0.62, -0.26, 0.0, 0.26, 0.62, 1.0)] + [
+        at(u, upper=False) for u in (0.62, 0.30, 0.0, -0.30, -0.62)
+    ]
     found[48:60] = border[outer]
     inner = [at(u, upper=True) for u in (-0.97, -0.42, 0.0, 0.42, 0.97)] + [at(u, upper=False) for u in (0.42, 0.0, -0.42)]
     found[60:68] = margin[inner]
     return found.astype(np.int32)
 
 
-def _occlusion(points: Array, column: dict[str, Array], part: Index, n_skin: int, rows: int, cavity: Index, inside: list[Index]) -> Array:
+def _occlusion(points: Array, column: dict[str, Array], part: Index, n_skin: int, rows: int, cavity: Index) -> Array:
     """Ambient light that reaches each vertex, written by hand where a face is known to be dark."""
     x, y = np.abs(column["x"]), column["y"]
     px, py, pz = points.T
     light = np.ones(len(points))
     face = np.zeros(len(points))
     face[:n_skin] = column["front"][:n_skin]
-    light -= face * (0.30 * bump(x, y, 1.75, 0.1, 0.7, 0.9) + 0.16 * bump(x, y, 3.0, 0.95, 1.5, 0.35) + 0.42 * bump(x, y, 0.6, -4.95, 0.75, 0.25) + 0.18 * bump(x, y, 1.75, -4.4, 0.3, 0.6))
+    light -= face * (
+        0.30 * bump(x, y, 1.75, 0.1, 0.7, 0.9)
+        + 0.16 * bump(x, y, 3.0, 0.95, 1.5, 0.35)
+        + 0.42 * bump(x, y, 0.6, -4.95, 0.75, 0.25)
+        + 0.18 * bump(x, y, 1.75, -4.4, 0.3, 0.6)
+    )
     light -= face * (0.20 * bump(x, y, 0.0, -8.6, 1.5, 0.35) + 0.30 * bump(x, y, 2.6, MOUTH_Y, 0.35, 0.3))
     light[:n_skin] *= (1 - 0.45 * smoothstep(py, -10.0, -13.0))[:n_skin]
     light[part == PARTS.index("lid_inside")] = 0.55
@@ -368,5 +392,4 @@ def _occlusion(points: Array, column: dict[str, Array], part: Index, n_skin: int
         light[chosen] = np.interp(pz[chosen], [5.5, 9.0], [far, near])
     chosen = part == PARTS.index("ears")
     light[chosen] = np.interp(np.abs(px[chosen]), [6.6, 7.6], [0.45, 1.0])
-    del inside
     return np.clip(light, 0.03, 1.0)

@@ -70,7 +70,7 @@ def identity_fields(points: Array, x: Array, y: Array, front: Array, lip: Array,
         "cheek_fullness": field(0.30 * f2(5.2, -5.2, 2.0, 2.4) * side, 0.0, 0.30 * f2(4.2, -5.2, 2.0, 2.2)),
         "nose_length": field(dy=-0.24 * f(0.0, -4.3, 1.9, 1.5)),
         "nose_width": field(0.20 * side * f2(1.15, -4.1, 0.95, 1.2)),
-        "nose_projection": field(dz=0.30 * nose_ridge + 0.15 * tip),
+        "nose_projection": field(dz=0.24 * nose_ridge + 0.10 * tip),
         "nose_bridge": field(dz=0.22 * f(0.0, -1.2, 0.85, 1.3)),
         "nose_tip_up": field(dy=0.20 * tip, dz=0.08 * tip),
         "nose_crooked": field(0.10 * f(0.0, -3.0, 1.2, 1.8)),
@@ -78,18 +78,24 @@ def identity_fields(points: Array, x: Array, y: Array, front: Array, lip: Array,
         "eye_spacing": field(0.15 * eye_side * front * np.exp(-(((y - 0.3) / 2.4) ** 2)) * smoothstep(np.abs(x), 7.0, 4.2)),
         "eye_tilt": field(dy=0.075 * ex * eye_side * front * both(x, y, EYE_X, 0.4, 2.3, 1.9)),
         "eye_depth": field(dz=-0.14 * front * both(x, y, EYE_X, 0.2, 2.2, 1.7)),
-        "upper_lip": field(dy=0.11 * np.maximum(lip, 0) * np.sin(np.pi * np.clip(1.0 - red, 0, 1)) * front, dz=0.08 * np.maximum(lip, 0) * red * front),
-        "lower_lip": field(dy=-0.13 * np.maximum(-lip, 0) * np.sin(np.pi * np.clip(1.0 - red, 0, 1)) * front, dz=0.09 * np.maximum(-lip, 0) * red * front),
-        "mouth_width": field(0.22 * np.tanh(x / 2.0) * f(0.0, MOUTH_Y, 4.2, 1.9)),
+        "upper_lip": field(
+            dy=0.11 * np.maximum(lip, 0) * np.sin(np.pi * np.clip(1.0 - red, 0, 1)) * front, dz=0.08 * np.maximum(lip, 0) * red * front
+        ),
+        "lower_lip": field(
+            dy=-0.13 * np.maximum(-lip, 0) * np.sin(np.pi * np.clip(1.0 - red, 0, 1)) * front, dz=0.09 * np.maximum(-lip, 0) * red * front
+        ),
+        "mouth_width": field(0.15 * np.tanh(x / 2.0) * f(0.0, MOUTH_Y, 4.2, 1.9)),
         "mouth_height": field(dy=0.15 * f(0.0, MOUTH_Y, 3.8, 1.8)),
         "lips_forward": field(dz=0.18 * f(0.0, MOUTH_Y, 2.8, 1.9)),
-        "brow_ridge": field(dz=0.20 * (f2(2.5, 1.7, 1.9, 0.9) + f(0.0, 1.5, 1.2, 0.8))),
-        "brow_height": field(dy=0.13 * (f2(2.6, 2.0, 2.4, 1.3))),
+        "brow_ridge": field(dz=0.16 * (f2(2.5, 1.7, 1.9, 0.9) + f(0.0, 1.5, 1.2, 0.8))),
+        "brow_height": field(dy=0.09 * (f2(2.6, 2.0, 2.4, 1.3))),
         "forehead_slope": field(dz=-0.35 * smoothstep(py, 2.0, 8.0) * smoothstep(pz, 1.0, 6.0)),
         "temple_width": field(0.22 * side * np.exp(-(((py - 3.0) / 2.6) ** 2)) * smoothstep(pz, -3.0, 3.0)),
         "ear_size": field(0.0, 0.09 * (py + 1.7) * ear, -0.09 * (0.1 - pz) * ear),
         "ear_angle": field(0.30 * side * ear * smoothstep(pz, 0.8, -2.2), 0.0, 0.0),
-        "neck_width": field(0.35 * side * smoothstep(py, -9.5, -12.5) * smoothstep(np.abs(px), 0.5, 4.0) * smoothstep(py, -22.0, -17.0), 0.0, 0.0),
+        "neck_width": field(
+            0.35 * side * smoothstep(py, -9.5, -12.5) * smoothstep(np.abs(px), 0.5, 4.0) * smoothstep(py, -22.0, -17.0), 0.0, 0.0
+        ),
         "hair_volume": 0.22 * hair[:, None] * _outward(points),
     }
     generator = numpy_generator("clay", "identity", 1)

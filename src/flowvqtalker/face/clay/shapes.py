@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvqtalker.face.clay.surface import bump, smoothstep
-from flowvqtalker.face.clay.topology import EYE_COLUMNS, EYE_RINGS, EYE_X, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, column_angles
+from flowvqtalker.face.clay.topology import EYE_RINGS, EYE_X, LIP_RINGS, MOUTH_COLUMNS, MOUTH_Y, column_angles
 from flowvqtalker.face.expressions import EXPRESSIONS
 
 Array = NDArray[np.float64]
@@ -84,7 +84,7 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
     #: Lip motion fades towards the corners by itself (lip is 0 there) and from the red outwards.
     lip_band = chart.red
 
-    def g(cx: float, cy: float, sx: float, sy: float) -> Array:
+    def g(cx: float, cy: float, sx: float, sy: float | Array) -> Array:
         return skin * bump(x, y, cx, cy, sx, sy)
 
     s: dict[str, Array] = {}
@@ -92,7 +92,13 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
     widest = max(float(chart.lid_gap.max()), 1e-6)
     lid_move = chart.lid_gap**3 / widest**2
     # ---- brows
-    s["browDown_L"] = _vector(g(1.5, 1.75, 1.5, 1.05), -0.22, -0.54, 0.10) + _vector(g(3.7, 1.9, 1.5, 0.95), -0.05, -0.34, 0.05) + _vector(g(2.0, 4.2, 2.4, 1.8), 0.0, -0.22, 0.0)
+    # Below, the fields reach further than above: the fold over the eye has to take up the whole way of the brow.
+    low = np.where(y < 1.8, 1.42, 1.0)
+    s["browDown_L"] = (
+        _vector(g(1.5, 1.75, 1.5, 1.05 * low), -0.20, -0.48, 0.10)
+        + _vector(g(3.7, 1.85, 1.5, 1.0 * low), -0.05, -0.27, 0.05)
+        + _vector(g(2.0, 4.2, 2.4, 1.8), 0.0, -0.22, 0.0)
+    )
     s["browInnerUp_L"] = _vector(g(1.25, 1.95, 1.5, 1.35), 0.05, 0.92, 0.10) + _vector(g(1.6, 4.6, 2.2, 1.8), 0.0, 0.35, 0.0)
     s["browOuterUp_L"] = _vector(g(4.1, 1.95, 1.6, 1.3), 0.03, 0.88, 0.0) + _vector(g(3.9, 4.4, 2.0, 1.8), 0.0, 0.35, 0.0)
     # ---- cheeks and nose
@@ -102,19 +108,29 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
         _vector(g(1.25, -4.1, 0.85, 1.05), 0.12, 0.36, 0.05)
         + _vector(g(1.1, -1.6, 1.0, 1.4), 0.05, 0.28, 0.16)
         + _vector(upper * lip_band * skin * bump(x, 0 * y, 1.3, 0.0, 1.1, 1.0), 0.0, 0.28, 0.05)
-
         + _vector(g(2.6, -3.4, 1.2, 1.4), 0.0, 0.25, 0.12)
     )
     # ---- lids: margins meet just above where the lower lid lies, a little beyond, so that the contact seals them
     # In the middle the upper lid does the work; towards the corners the lids meet half way, so that the seam runs into the corner.
     cornered = (1.0 - chart.lid_gap / widest) ** 2
-    close_low = np.minimum(0.15 + 0.60 * cornered, np.where(np.abs(x) > EYE_X, 0.50, 0.34))
+    close_low = np.minimum(0.15 + 0.60 * cornered, np.where(np.abs(x) > EYE_X, 0.50, 0.28))
     close_up = 1.05 - close_low
-    s["eyeBlink_L"] = left[:, None] * (_vector(chart.lid_upper * chart.lid_gap * close_up, 0.0, -1.0, 0.0) + _vector(chart.lid_lower * chart.lid_gap * close_low, 0.0, 1.0, 0.0)) + _vector(g(3.2, 1.5, 1.5, 0.8), 0, -0.06, 0)
-    s["eyeWide_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, 0.22, 0.02) + _vector(chart.lid_lower * lid_move, 0.0, -0.08, 0.0))
-    s["eyeSquint_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, -0.20, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.30, 0.0)) + _vector(g(3.5, -1.3, 1.5, 0.8), 0.0, 0.16, 0.06)
-    s["eyeLookDown_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, -0.42, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, -0.10, 0.0))
-    s["eyeLookUp_L"] = left[:, None] * (_vector(chart.lid_upper * lid_move, 0.0, 0.11, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.06, 0.0))
+    s["eyeBlink_L"] = left[:, None] * (
+        _vector(chart.lid_upper * chart.lid_gap * close_up, 0.0, -1.0, 0.0)
+        + _vector(chart.lid_lower * chart.lid_gap * close_low, 0.0, 1.0, 0.0)
+    ) + _vector(g(3.2, 1.5, 1.5, 0.8), 0, -0.06, 0)
+    s["eyeWide_L"] = left[:, None] * (
+        _vector(chart.lid_upper * lid_move, 0.0, 0.22, 0.02) + _vector(chart.lid_lower * lid_move, 0.0, -0.08, 0.0)
+    )
+    s["eyeSquint_L"] = left[:, None] * (
+        _vector(chart.lid_upper * lid_move, 0.0, -0.20, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.30, 0.0)
+    ) + _vector(g(3.5, -1.3, 1.5, 0.8), 0.0, 0.16, 0.06)
+    s["eyeLookDown_L"] = left[:, None] * (
+        _vector(chart.lid_upper * lid_move, 0.0, -0.42, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, -0.10, 0.0)
+    )
+    s["eyeLookUp_L"] = left[:, None] * (
+        _vector(chart.lid_upper * lid_move, 0.0, 0.11, 0.0) + _vector(chart.lid_lower * lid_move, 0.0, 0.06, 0.0)
+    )
     s["eyeLookIn_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * lid_move, -0.06, 0.0, 0.0)
     s["eyeLookOut_L"] = left[:, None] * _vector((chart.lid_upper + chart.lid_lower) * lid_move, 0.06, 0.0, 0.0)
     # ---- jaw
@@ -131,7 +147,11 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
         _vector(ring, 0.0, 0.0, 0.62) + _vector(near * (1 - lip_band), 0.0, 0.0, 0.30)
         + _vector(ring * upper, 0.0, 0.34, 0.0) + _vector(ring * lower, 0.0, -0.40, 0.0) + _vector(near * -np.tanh(x / 2.2), 0.55, 0.0, 0.0)
     )  # fmt: skip
-    s["mouthPucker"] = _vector(near * -np.tanh(x / 2.2), 1.0, 0.0, 0.0) + _vector(ring * bump(x, 0 * y, 0.0, 0.0, 2.4, 1.0), 0.0, 0.0, 0.72) + _vector(near, 0.0, 0.0, 0.18)
+    s["mouthPucker"] = (
+        _vector(near * -np.tanh(x / 2.2), 1.0, 0.0, 0.0)
+        + _vector(ring * bump(x, 0 * y, 0.0, 0.0, 2.4, 1.0), 0.0, 0.0, 0.72)
+        + _vector(near, 0.0, 0.0, 0.18)
+    )
     s["mouthLeft"] = _vector(near, 0.75, 0.0, 0.0) + _vector(skin * bump(x, y, 2.8, MOUTH_Y, 1.2, 1.2), 0.05, 0.10, 0.0)
     s["mouthRollLower"] = _vector(ring * lower, 0.0, 0.30, -0.34) + _vector(g(0.0, -8.6, 2.0, 0.8), 0.0, 0.10, 0.05)
     s["mouthRollUpper"] = _vector(ring * upper, 0.0, -0.26, -0.32)
@@ -140,14 +160,26 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
     # ---- mouth, sided
     corner = skin * bump(x, y, 2.7, MOUTH_Y, 1.55, 1.35)
     cheek = g(4.0, -4.2, 1.7, 1.7)
-    s["mouthSmile_L"] = _vector(corner, 0.72, 0.78, -0.38) + _vector(cheek, 0.12, 0.42, 0.30) + _vector(g(0.6, MOUTH_Y + 0.4, 1.4, 0.8) * left, 0.05, 0.10, -0.10)
-    s["mouthFrown_L"] = _vector(skin * bump(x, y, 2.5, MOUTH_Y - 0.1, 1.3, 1.2), 0.12, -0.68, -0.10) + _vector(g(2.9, -8.6, 1.2, 1.0), 0.08, -0.20, 0.12) + _vector(ring * lower * left, 0.0, 0.08, 0.06)
+    s["mouthSmile_L"] = (
+        _vector(corner, 0.72, 0.78, -0.38)
+        + _vector(cheek, 0.12, 0.42, 0.30)
+        + _vector(g(0.6, MOUTH_Y + 0.4, 1.4, 0.8) * left, 0.05, 0.10, -0.10)
+    )
+    s["mouthFrown_L"] = (
+        _vector(skin * bump(x, y, 2.5, MOUTH_Y - 0.1, 1.3, 1.2), 0.12, -0.68, -0.10)
+        + _vector(g(2.9, -8.6, 1.2, 1.0), 0.08, -0.20, 0.12)
+        + _vector(ring * lower * left, 0.0, 0.08, 0.06)
+    )
     s["mouthDimple_L"] = _vector(skin * bump(x, y, 2.7, MOUTH_Y, 1.3, 1.2), 0.50, 0.06, -0.45)
-    s["mouthStretch_L"] = _vector(skin * bump(x, y, 2.6, MOUTH_Y - 0.2, 1.6, 1.4), 0.78, -0.38, -0.22) + _vector(ring * lower * left, 0.05, -0.14, 0.0)
+    s["mouthStretch_L"] = _vector(skin * bump(x, y, 2.6, MOUTH_Y - 0.2, 1.6, 1.4), 0.78, -0.38, -0.22) + _vector(
+        ring * lower * left, 0.05, -0.14, 0.0
+    )
     half = bump(x, 0 * y, 1.35, 0.0, 1.25, 1.0)
     s["mouthLowerDown_L"] = _vector(ring * lower * half, 0.06, -0.58, 0.02) + _vector(g(1.4, -8.7, 1.3, 0.9), 0.03, -0.15, 0.0)
     s["mouthUpperUp_L"] = _vector(ring * upper * half, 0.04, 0.48, 0.05) + _vector(g(2.0, -5.0, 1.2, 1.1), 0.0, 0.20, 0.08)
-    s["mouthPress_L"] = left[:, None] * (_vector(ring * upper, 0.0, -0.10, -0.16) + _vector(ring * lower, 0.0, 0.13, -0.16)) + _vector(corner, 0.06, 0.05, -0.12)
+    s["mouthPress_L"] = left[:, None] * (_vector(ring * upper, 0.0, -0.10, -0.16) + _vector(ring * lower, 0.0, 0.13, -0.16)) + _vector(
+        corner, 0.06, 0.05, -0.12
+    )
     return s
 
 
@@ -182,15 +214,17 @@ def close_mouth(expression: Array, rings: list[tuple[NDArray[np.integer], float]
     lower = MOUTH_COLUMNS - upper
     parted = jaw_open[margin[lower]] - jaw_open[margin[upper]]
     # Two in a hundred too far: the contact of the lips takes it back and the seal holds for every face.
-    for vertices, share in rings:
-        close[vertices[lower]] = -0.80 * 1.02 * share * parted
-        close[vertices[upper]] = 0.20 * 1.02 * share * parted
+    # Right at the corners only the margin itself goes all the way: the rings behind it have no room.
+    corner = np.clip(1.0 - np.minimum(upper, half - upper) / 3.0, 0.0, 1.0)[:, None]
+    for number, (vertices, share) in enumerate(rings):
+        way = 1.02 * share * parted * (1.0 - (0.25 * corner if 0 < number < len(LIP_RINGS) else 0.0))
+        close[vertices[lower]] = -0.80 * way
+        close[vertices[upper]] = 0.20 * way
 
 
-def lid_columns() -> tuple[Array, Array]:
-    """Ring weights of the lids (rings,) and, per column, the gap between the open margins [cm]."""
-    weights = np.interp(EYE_RINGS, [0.0, 0.09, 0.2, 0.33, 0.5, 0.72, 1.0], [1.0, 0.94, 0.83, 0.68, 0.48, 0.24, 0.0])
-    return weights, np.zeros(EYE_COLUMNS)
+def lid_ring_weights() -> Array:
+    """Share of a lid's motion for each eye ring, margin first, outermost last."""
+    return np.interp(EYE_RINGS, [0.0, 0.09, 0.2, 0.33, 0.5, 0.72, 1.0], [1.0, 0.94, 0.83, 0.68, 0.48, 0.24, 0.0])
 
 
 def lip_ring_weights() -> Array:
@@ -204,4 +238,14 @@ def lip_side() -> Array:
     return np.sign(sine) * np.abs(sine) ** 1.6
 
 
-__all__ = ["EYE_X", "Chart", "close_mouth", "jaw_weight", "left_shapes", "lid_columns", "lip_ring_weights", "lip_side", "make_expressions"]
+__all__ = [
+    "EYE_X",
+    "Chart",
+    "close_mouth",
+    "jaw_weight",
+    "left_shapes",
+    "lid_ring_weights",
+    "lip_ring_weights",
+    "lip_side",
+    "make_expressions",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,13 +25,27 @@ from flowvqtalker.face.clay.topology import (
 Array = NDArray[np.float64]
 Index = NDArray[np.int32]
 
-PARTS = ("skin", "lid_inside", "eyeball_r", "eyeball_l", "mouth_cavity", "gums", "teeth_upper", "teeth_lower", "tongue", "ears", "hair", "cloth", "long_hair")
+PARTS = (
+    "skin",
+    "lid_inside",
+    "eyeball_r",
+    "eyeball_l",
+    "mouth_cavity",
+    "gums",
+    "teeth_upper",
+    "teeth_lower",
+    "tongue",
+    "ears",
+    "hair",
+    "cloth",
+    "long_hair",
+)
 LID_THICKNESS = 0.10
 #: Least distance of the lids' skin from the eyeball's centre [cm].
 LID_RADIUS = EYE_RADIUS + 0.09
 
 
-def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
+def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float | Array) -> Array:
     """Gaussian of height 1 at (cx, cy) with spreads sx, sy [cm]."""
     return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
@@ -59,10 +74,16 @@ def relief(x: Array, y: Array) -> Array:
 
 def nose(x: Array, y: Array) -> Array:
     """The nose alone: a ridge that rises from the root to the tip, the wings beside it, and the step to the lip below."""
-    profile = np.interp(y, [-5.6, -5.05, -4.75, -4.35, -3.9, -3.2, -2.0, -0.8, 0.3, 1.3], [0.0, 0.25, 1.35, 2.18, 2.30, 1.95, 1.45, 0.95, 0.42, 0.0])
+    profile = np.interp(
+        y, [-5.6, -5.05, -4.75, -4.35, -3.9, -3.2, -2.0, -0.8, 0.3, 1.3], [0.0, 0.25, 1.35, 2.18, 2.30, 1.95, 1.45, 0.95, 0.42, 0.0]
+    )
     # Smoothing by three samples rounds the corners of the profile without losing the step under the tip.
     for shift in (0.12, -0.12):
-        shifted = np.interp(y + shift, [-5.6, -5.05, -4.75, -4.35, -3.9, -3.2, -2.0, -0.8, 0.3, 1.3], [0.0, 0.25, 1.35, 2.18, 2.30, 1.95, 1.45, 0.95, 0.42, 0.0])
+        shifted = np.interp(
+            y + shift,
+            [-5.6, -5.05, -4.75, -4.35, -3.9, -3.2, -2.0, -0.8, 0.3, 1.3],
+            [0.0, 0.25, 1.35, 2.18, 2.30, 1.95, 1.45, 0.95, 0.42, 0.0],
+        )
         profile = profile + shifted
     profile = profile / 3.0
     width = np.interp(y, [-5.5, -4.4, -3.8, -2.5, -0.8, 0.8], [0.98, 0.98, 0.95, 0.74, 0.60, 0.80])
@@ -142,7 +163,6 @@ def _shape_lips(points: Array, rings: Index) -> None:
     #                      margin  ->  border -> outside
     lift_upper = np.array([-0.10, 0.22, 0.36, 0.30, 0.14, 0.02, 0.0])
     lift_lower = np.array([-0.10, 0.20, 0.40, 0.34, 0.08, -0.05, -0.03])
-    base = points[rings[-2], 2]
     for ring in range(len(LIP_RINGS)):
         lift = np.where(upper, lift_upper[ring] + 0.04 * tubercle, lift_lower[ring])
         sunk = np.interp(ring, [0, 4, len(LIP_RINGS)], [0.30, 0.14, 0.0])
@@ -150,7 +170,6 @@ def _shape_lips(points: Array, rings: Index) -> None:
     # The mouth line is one line: both margins take their common middle.
     paired = rings[0][(-np.arange(MOUTH_COLUMNS)) % MOUTH_COLUMNS]
     points[rings[0], 2] = 0.5 * (points[rings[0], 2] + points[paired, 2].copy())
-    del base
 
 
 def lid_inside(points: Array, rings: Index, side: float) -> Array:
@@ -171,12 +190,15 @@ def lid_inside(points: Array, rings: Index, side: float) -> Array:
 
 def eyeball(side: float, rings: int = 15, columns: int = 24) -> tuple[Array, Index, Array]:
     """Front two thirds of an eyeball with a slight cornea: points, triangles, uv = (polar angle / pi, turn / 2 pi)."""
-    polar = np.linspace(0.0, np.radians(118.0), rings + 1)[1:] ** 1.0
+    polar = np.linspace(0.0, np.radians(118.0), rings + 1)[1:]
     turn = 2 * np.pi * np.arange(columns) / columns
     grid_polar, grid_turn = np.meshgrid(polar, turn, indexing="ij")
     cornea = 0.05 * np.exp(-((grid_polar / 0.33) ** 2))
     radius = EYE_RADIUS - 0.01 + cornea
-    points = np.stack([np.sin(grid_polar) * np.cos(grid_turn), np.sin(grid_polar) * np.sin(grid_turn), np.cos(grid_polar)], -1) * radius[..., None]
+    points = (
+        np.stack([np.sin(grid_polar) * np.cos(grid_turn), np.sin(grid_polar) * np.sin(grid_turn), np.cos(grid_polar)], -1)
+        * radius[..., None]
+    )
     points = np.concatenate([[[0.0, 0.0, EYE_RADIUS + 0.04]], points.reshape(-1, 3)])
     triangles = [[0, 1 + k, 1 + (k + 1) % columns] for k in range(columns)]
     strip = grid_triangles(rings, columns, closed=True) + 1
@@ -195,7 +217,14 @@ def cavity(points: Array, rings: Index) -> tuple[Array, Index]:
     lens = np.sign(sine) * np.abs(sine) ** 0.55
     rows = [margin]
     #        half width, height up, height down, z offset from the margin at the middle
-    for width, up, down, depth in ((2.44, 0.10, 0.14, -0.22), (2.55, 0.75, 0.85, -0.50), (2.85, 1.55, 1.65, -0.95), (2.75, 1.75, 2.0, -3.2), (2.2, 1.3, 1.7, -5.2), (1.2, 0.7, 1.0, -6.0)):
+    for width, up, down, depth in (
+        (2.44, 0.10, 0.14, -0.22),
+        (2.55, 0.75, 0.85, -0.50),
+        (2.85, 1.55, 1.65, -0.95),
+        (2.75, 1.75, 2.0, -3.2),
+        (2.2, 1.3, 1.7, -5.2),
+        (1.2, 0.7, 1.0, -6.0),
+    ):
         row = np.empty_like(margin)
         row[:, 0] = width * across
         row[:, 1] = MOUTH_Y + np.where(sine >= 0, up, down) * lens
@@ -223,9 +252,9 @@ def teeth(*, upper: bool) -> tuple[Array, Index, Array]:
     edges = edges / (edges[-1] * 1.02)
     bounds = np.concatenate([-edges[::-1], edges[1:]])
     half_width, depth, front_z = (2.55, 3.0, 9.15) if upper else (2.35, 2.8, 8.72)
-    gum, tip = (MOUTH_Y + 0.70, MOUTH_Y - 0.34) if upper else (MOUTH_Y - 0.95, MOUTH_Y - 0.04)
+    gum, tip = (MOUTH_Y + 0.70, MOUTH_Y - 0.24) if upper else (MOUTH_Y - 0.95, MOUTH_Y - 0.20)
     steps = np.array([0.0, 0.12, 0.5, 0.88])
-    s = np.concatenate([left + (right - left) * steps for left, right in zip(bounds[:-1], bounds[1:])] + [[bounds[-1]]])
+    s = np.concatenate([left + (right - left) * steps for left, right in itertools.pairwise(bounds)] + [[bounds[-1]]])
     within = np.concatenate([np.tile(steps, len(bounds) - 1), [1.0]])
     crown = 1 - np.abs(2 * within - 1) ** 4
     x, z = dental_arch(s, half_width, depth, front_z)
@@ -234,7 +263,15 @@ def teeth(*, upper: bool) -> tuple[Array, Index, Array]:
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     rows, uv = [], []
     #        share of the height, outward
-    for share, outward, edge in ((0.0, 0.02, 0.0), (0.25, 0.10, 0.0), (0.6, 0.09, 0.0), (0.9, 0.03, 1.0), (1.0, -0.10, 1.0), (0.85, -0.30, 1.0), (0.0, -0.40, 0.0)):
+    for share, outward, edge in (
+        (0.0, 0.02, 0.0),
+        (0.25, 0.10, 0.0),
+        (0.6, 0.09, 0.0),
+        (0.9, 0.03, 1.0),
+        (1.0, -0.10, 1.0),
+        (0.85, -0.30, 1.0),
+        (0.0, -0.40, 0.0),
+    ):
         push = outward - 0.07 * (1 - crown) * (outward > 0)
         height = gum + (tip - gum) * share
         scallop = edge * (1 - crown) * 0.10 * (1.0 if upper else -1.0)
@@ -290,7 +327,19 @@ def ear(side: float) -> tuple[Array, Index]:
     front = np.maximum(-np.cos(turn), 0.0)
     rows = []
     #       share of the outline, height of the surface outside, inside rows first
-    for share, height in ((0.0, -0.55), (0.22, -0.55), (0.42, -0.25), (0.56, 0.18), (0.70, 0.06), (0.84, 0.10), (0.95, 0.34), (1.0, 0.20), (0.96, -0.05), (0.75, -0.35), (0.5, -0.9)):
+    for share, height in (
+        (0.0, -0.55),
+        (0.22, -0.55),
+        (0.42, -0.25),
+        (0.56, 0.18),
+        (0.70, 0.06),
+        (0.84, 0.10),
+        (0.95, 0.34),
+        (1.0, 0.20),
+        (0.96, -0.05),
+        (0.75, -0.35),
+        (0.5, -0.9),
+    ):
         concha = 1 - 0.5 * np.maximum(np.sin(turn), 0) * (share < 0.5)
         lobe = np.clip(-np.sin(turn) - 0.75, 0, 1) * 4.0
         h = height * concha * (1 - 0.6 * front * (height > 0)) * (1 - 0.6 * np.clip(lobe, 0, 1))
@@ -312,7 +361,11 @@ def ear(side: float) -> tuple[Array, Index]:
 def hair_line(theta: Array) -> Array:
     """Height [cm] above which hair grows at a turn theta: over the forehead, down the temples, round the ears, to the nape."""
     degrees = np.abs(np.degrees(theta))
-    return np.interp(degrees, [0, 22, 38, 50, 60, 70, 77, 84, 92, 104, 118, 135, 180], [6.4, 6.6, 6.0, 4.2, 1.9, 0.4, -1.2, -0.6, 1.2, 0.4, -4.6, -7.0, -7.8])
+    return np.interp(
+        degrees,
+        [0, 22, 38, 50, 60, 70, 77, 84, 92, 104, 118, 135, 180],
+        [6.4, 6.6, 6.0, 4.2, 1.9, 0.4, -1.2, -0.6, 1.2, 0.4, -4.6, -7.0, -7.8],
+    )
 
 
 def torso() -> tuple[Array, Index]:
@@ -328,7 +381,6 @@ def torso() -> tuple[Array, Index]:
         c, s = np.cos(turn), np.sin(turn)
         middle, depth = (front + back) / 2, (front - back) / 2
         share = (c + 1) / 2
-        slope = np.abs(s) ** 2
-        height = behind + (high - behind) * share - 0.0 * slope
+        height = behind + (high - behind) * share
         rows.append(np.stack([width * s, height, middle + depth * c], -1))
     return np.concatenate(rows), grid_triangles(len(rows), columns, closed=True)

@@ -8,6 +8,7 @@ the last bits of a machine's libm cannot change the mesh.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,7 +118,12 @@ def spacing(x: Array, y: Array, theta: Array) -> Array:
     front = np.clip((np.cos(theta) - 0.05) / 0.5, 0.0, 1.0)
     face = front * np.clip((8.5 - y) / 3.0, 0.0, 1.0) * np.clip((y + 14.0) / 2.5, 0.0, 1.0)
     size = 1.2 + face * (0.66 - 1.2)
-    for cx, cy, sx, sy, want in ((3.15, 0.4, 2.6, 2.3, 0.42), (0.0, -4.0, 2.1, 1.5, 0.25), (0.0, -6.9, 4.3, 2.6, 0.42), (0.9, 0.6, 1.2, 1.6, 0.40)):
+    for cx, cy, sx, sy, want in (
+        (3.15, 0.4, 2.6, 2.3, 0.42),
+        (0.0, -4.0, 2.1, 1.5, 0.25),
+        (0.0, -6.9, 4.3, 2.6, 0.42),
+        (0.9, 0.6, 1.2, 1.6, 0.40),
+    ):
         near = np.exp(-((((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2) ** 1.5)) * (np.cos(theta) > 0)
         size = size + near * np.minimum(want - size, 0.0)
     return size
@@ -162,7 +168,7 @@ def _rings_to_triangles(rings: Index) -> list[tuple[int, int, int]]:
     """Join consecutive rings (R, N), innermost first and columns counter-clockwise seen from outside, by quads cut symmetrically."""
     triangles = []
     n = rings.shape[1]
-    for inner, outer in zip(rings[:-1], rings[1:]):
+    for inner, outer in itertools.pairwise(rings):
         for k in range(n):
             a, b, c, d = inner[k], inner[(k + 1) % n], outer[(k + 1) % n], outer[k]
             # Columns 0 and N/2 lie on the mirror axis of the margins: flip the diagonal from one quadrant to the next.
@@ -186,7 +192,7 @@ def _marched_midline() -> tuple[Array, Array]:
         count = int(np.floor(travelled[-1]))
         for number in range(1, count + 1):
             level = float(np.interp(number * travelled[-1] / (count + 0.5), travelled, levels))
-            x, y, _ = loft(np.array(theta), np.array(level))
+            _x, y, _ = loft(np.array(theta), np.array(level))
             inside = theta == 0.0 and -MOUTH_OUTER[2] - 0.2 < y - MOUTH_Y < MOUTH_OUTER[1] + 0.2
             if not inside:
                 points.append((theta, level))
@@ -237,7 +243,9 @@ def make_skin() -> Skin:
     in_mouth = (points[:, 0] / MOUTH_OUTER[0]) ** 2 + (rise / np.where(rise > 0, MOUTH_OUTER[1], MOUTH_OUTER[2])) ** 2 < 1.0
     allowed = ~(front & (in_eye | in_mouth))
     theta, level, points = theta[allowed], level[allowed], points[allowed]
-    kept = _throw_darts(_round(points), _round(size_of(points, theta)), _round(walls), _round(size_of(walls, np.arctan2(walls[:, 0], walls[:, 2]))))
+    kept = _throw_darts(
+        _round(points), _round(size_of(points, theta)), _round(walls), _round(size_of(walls, np.arctan2(walls[:, 0], walls[:, 2])))
+    )
     free = chart_to_direction(theta[kept], level[kept])
 
     middle = chart_to_direction(mid_theta, mid_level)
@@ -246,7 +254,16 @@ def make_skin() -> Skin:
     outer_right, outer_left = eye[0, -1], eye[1, -1]
     ring_directions = chart_to_direction(ring_theta, ring_level)
     # Order of the hull's points: outermost rings, midline, rim (both halves), free left, free right.
-    frame = np.concatenate([ring_directions[outer_right], ring_directions[outer_left], ring_directions[mouth[-1]], middle, rim_directions, rim_directions[2:] * flip])
+    frame = np.concatenate(
+        [
+            ring_directions[outer_right],
+            ring_directions[outer_left],
+            ring_directions[mouth[-1]],
+            middle,
+            rim_directions,
+            rim_directions[2:] * flip,
+        ]
+    )
     n_frame = len(frame)
     n_free = len(free)
     triangles = np.zeros((0, 3), np.int64)
@@ -291,7 +308,11 @@ def make_skin() -> Skin:
     filled = to_skin[triangles]
     right_rings, left_rings = eye[0], eye[1]
     # The right eye's columns run clockwise seen from outside (they mirror the left's): reverse them for the orientation.
-    strips = _rings_to_triangles(left_rings) + _rings_to_triangles(right_rings[:, (-np.arange(EYE_COLUMNS)) % EYE_COLUMNS]) + _rings_to_triangles(mouth)
+    strips = (
+        _rings_to_triangles(left_rings)
+        + _rings_to_triangles(right_rings[:, (-np.arange(EYE_COLUMNS)) % EYE_COLUMNS])
+        + _rings_to_triangles(mouth)
+    )
     all_triangles = np.concatenate([np.array(strips), filled]).astype(np.int32)
 
     rest_theta, rest_level = direction_to_chart(directions[n_walls:])
@@ -304,7 +325,10 @@ def make_skin() -> Skin:
     mirror[eye[0].ravel()], mirror[eye[1].ravel()] = eye[1].ravel(), eye[0].ravel()
     mirror[mouth.ravel()] = mouth[:, (MOUTH_COLUMNS // 2 - np.arange(MOUTH_COLUMNS)) % MOUTH_COLUMNS].ravel()
     start = n_rings + (n_frame - n_walls)
-    mirror[start : start + n_free], mirror[start + n_free :] = np.arange(start + n_free, start + 2 * n_free), np.arange(start, start + n_free)
+    mirror[start : start + n_free], mirror[start + n_free :] = (
+        np.arange(start + n_free, start + 2 * n_free),
+        np.arange(start, start + n_free),
+    )
     rim_left = n_rings + len(middle) + 2 + np.arange(len(neck_theta))
     rim_right = rim_left + len(neck_theta)
     mirror[rim_left], mirror[rim_right] = rim_right, rim_left
