@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help all test unit smoke lint setup generate record sync track ui clips bench assets doctor clean
+.PHONY: help all test unit smoke lint setup generate record sync track ui clips bench assets clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ setup: $(READY)  ## make .venv and install the lock
 
 all: setup  ## the main job: corpus, trainings, videos, tables, report
 	snakemake --cores $(CORES) all
-	@echo; cat reports/tables/quantitative.md; echo; echo "report: reports/index.html"
+	@echo; python -m pipeline.tools.show_table; echo; echo "report: reports/index.html"
 
 test: setup lint  ## lint, types, unit and property tests, smoke run of the whole DAG
 	python -m pytest -q
@@ -45,8 +45,9 @@ lint: setup
 	ruff format --check .
 	pyright --warnings false >/dev/null 2>&1 || pyright
 
-generate: setup  ## rewrite generated files (dvc.yaml, figures of the DAG); CONFIG=configs/<name>.yaml for another configuration
+generate: setup  ## rewrite generated files (dvc.yaml, figure of the DAG); CONFIG=configs/<name>.yaml for another configuration
 	python -m pipeline.dvcfile $(CONFIG)
+	python -m pipeline.tools.dag_figure
 
 record: setup  ## record finished outputs in dvc.lock, if Snakemake certifies that they are complete and up to date
 	python -m pipeline.record
@@ -66,6 +67,10 @@ CONFIG_CLIPS ?= configs/clips.yaml
 clips: setup  ## run a folder of videos: make clips ROOT=<folder> [TARGET=<stage>]
 	@test -n "$(ROOT)" || { echo "error: name the folder: make clips ROOT=<folder> [TARGET=<stage>]" >&2; exit 2; }
 	python -m pipeline.cli.clips --root "$(ROOT)" --target "$(TARGET)" --cores "$(CORES)" --configfile $(CONFIG_CLIPS)
+
+MIRROR ?=
+assets: setup  ## what optional assets are present; MIRROR=<folder> copies them from a checked mirror
+	python -m pipeline.cli.assets $(if $(MIRROR),--mirror "$(MIRROR)")
 
 bench: setup  ## frames per second of each stage, real-time factor, peak memory
 	python -m benchmarks.run
