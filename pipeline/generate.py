@@ -142,7 +142,9 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
         protocol += f" driven_by={work.driving_sound(clip)['clip']}"
     video = folder / f"{clip.clip}.mp4"
     if method in ("ground_truth", "other_take"):
-        write_video(video, frames, sound=sound, crf=cfg.crf)
+        # A re-encoded recording keeps what its source says of itself: the embedded corpus is synthetic, a user's clip is not.
+        comment = probe(crops / shown["video"]).metadata.get("comment", "")
+        write_video(video, frames, sound=sound, crf=cfg.crf, metadata={"comment": comment})
     else:
         write_synthetic(video, frames, sound, crf=cfg.crf, by=f"flowvqtalker, method {method}")
     check_length(video, len(frames))

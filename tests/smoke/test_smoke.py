@@ -80,7 +80,7 @@ class Checkout:
 
     def planned(self) -> set[str]:
         """Rules that Snakemake would run now."""
-        text = self.snakemake("--dry-run", "all")
+        text = self.snakemake("--dry-run", "--quiet", "host", "--", "all")
         if "Nothing to be done" in text:
             return set()
         lines = text[text.index("Job stats") :].splitlines()[3:]
