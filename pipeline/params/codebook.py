@@ -61,7 +61,6 @@ class CodebookLossParams(Section):
 
     l1: float = Field(ge=0, description="mean absolute error of colours in [0, 1]")
     l2: float = Field(ge=0, description="mean squared error of colours in [0, 1]")
-    smooth: float = Field(ge=0, description="mean absolute error of 8 px averages")
     perceptual: float = Field(ge=0, description="feature distance")
     commitment: float = Field(ge=0, description="distance of the encoder's vectors to their codes")
     mouth: float = Field(ge=0, description="extra weight of the mouth's box")

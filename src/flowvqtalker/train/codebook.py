@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from flowvqtalker.image.adversarial import PatchDiscriminator, adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
@@ -72,7 +71,6 @@ class CodebookLosses:
 
     Attributes:
         l1, l2: weights of mean absolute and mean squared error of colours in [0, 1].
-        smooth: weight of the mean absolute error of 8 px averages; single colours are coarse in a small codebook, averages need not be.
         perceptual: weight of the feature distance.
         commitment: weight of the distance of the encoder's vectors to their codes.
         mouth, eyes: extra weight of these regions (0: none).
@@ -83,7 +81,6 @@ class CodebookLosses:
 
     l1: float
     l2: float
-    smooth: float
     perceptual: float
     commitment: float
     mouth: float
@@ -149,8 +146,7 @@ class CodebookTask(Task):
             difference = made - image
             l1, l2 = (weight * difference.abs()).mean(), (weight * difference.square()).mean()
             perceptual = _distance(self.features, made, image, weight) if weights.perceptual else l1.new_zeros(())
-            smooth = F.avg_pool2d(difference, 8).abs().mean()
-            reconstruction = weights.l1 * l1 + weights.l2 * l2 + weights.smooth * smooth + weights.perceptual * perceptual
+            reconstruction = weights.l1 * l1 + weights.l2 * l2 + weights.perceptual * perceptual
             loss = reconstruction + weights.commitment * commitment
             if self.discriminator is not None and step >= weights.gan_from:
                 self.discriminator.requires_grad_(False)

@@ -18,7 +18,7 @@ def config(steps: int, lr: float) -> LoopConfig:
 
 
 def codebook_task(gan: float = 0.0, lr: float = 3e-3) -> CodebookTask:
-    weights = CodebookLosses(1.0, 1.0, 0.5, 0.1, 0.25, 1.0, 1.0, gan, 2, 5)
+    weights = CodebookLosses(1.0, 1.0, 0.1, 0.25, 1.0, 1.0, gan, 2, 5)
     frames = make_frames()
     return CodebookTask(
         make_codebook(), OwnFeatures(4).requires_grad_(False), frames, frames, weights, lr=lr, weight_decay=0.0, batch=4,
