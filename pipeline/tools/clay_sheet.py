@@ -18,7 +18,6 @@ from flowvqtalker.face.camera import Camera
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.face.pose import transform
 from flowvqtalker.motion.emotions import emotion_vector
-from flowvqtalker.render.background import make_background
 from flowvqtalker.render.shade import default_light, render_frame, sample_light
 from flowvqtalker.render.texture import sample_appearance
 from flowvqtalker.seeding import numpy_generator
@@ -53,13 +52,14 @@ def make_sheet(*, size: int, people: int, seed: int, labels: bool) -> np.ndarray
     """The sheet as (H, W, 3) uint8: one row a person over the emotions, and one row of extras."""
     model = make_face_model("clay")
     camera = Camera(focal_px=2.45 * size, cx=(size - 1) / 2, cy=(size - 1) / 2 - 0.03 * size, distance_cm=60.0)
-    rows = []
+    rows, extras = [], []
     for person in range(people):
         generator = numpy_generator(seed, "sheet", person)
         alpha = model.sample_identity(generator)
         appearance = sample_appearance(generator, model)
         light = default_light() if person % 2 == 0 else sample_light(generator)
-        background = make_background(generator, (size, size))
+        # Plain walls leave the palette of the file to the faces.
+        background = np.full((size, size, 3), 128 - 12 * (person % 3), np.uint8)
         neutral = model.neutral(alpha)
 
         def draw(
@@ -70,11 +70,10 @@ def make_sheet(*, size: int, people: int, seed: int, labels: bool) -> np.ndarray
             return render_frame(model, vertices, beta, who[2], camera, (size, size), who[3], who[4])
 
         rows.append([draw(emotion_vector(emotion).astype(np.float32), (0.0, 0.12 * (person % 3 - 1), 0.0)) for emotion in EMOTIONS])
-        if person in (0, people - 1):
-            rows.append([draw(coefficients(values), turn) for _, values, turn in EXTRAS])
-    extras = rows.pop(1)
-    rows.insert(-1, extras)
-    names = [list(EMOTIONS)] * people + [[label for label, _, _ in EXTRAS]] * 2
+        if person in (1, 4):
+            extras.append([draw(coefficients(values), turn) for _, values, turn in EXTRAS])
+    rows += extras
+    names = [list(EMOTIONS)] * people + [[label for label, _, _ in EXTRAS]] * len(extras)
     sheet = Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
     if labels:
         pen = ImageDraw.Draw(sheet)
@@ -85,7 +84,7 @@ def make_sheet(*, size: int, people: int, seed: int, labels: bool) -> np.ndarray
 
 
 def main() -> None:
-    """Write the sheet as a PNG of at most 256 colours per channel group, small enough for git."""
+    """Write the sheet as a PNG with a palette, small enough for git."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/clay.png"))
     parser.add_argument("--size", type=int, default=150, help="side of one picture [px]")

@@ -105,7 +105,7 @@ def left_shapes(chart: Chart) -> dict[str, Array]:
     s["cheekPuff_L"] = _vector(g(4.3, -6.0, 1.9, 2.2), 0.65, 0.05, 0.75) + _vector(g(1.7, -6.6, 1.6, 1.6) * (1 - chart.red), 0.1, 0.0, 0.25)
     s["cheekSquint_L"] = _vector(g(3.9, -2.2, 1.8, 1.25), 0.02, 0.50, 0.22) + _vector(chart.lid_lower * lid_move * left, 0.0, 0.10, 0.0)
     s["noseSneer_L"] = (
-        _vector(g(1.25, -4.1, 0.85, 1.05), 0.12, 0.36, 0.05)
+        _vector(g(1.25, -4.1, 0.85, 1.05), 0.12, 0.29, 0.05)
         + _vector(g(1.1, -1.6, 1.0, 1.4), 0.05, 0.28, 0.16)
         + _vector(upper * lip_band * skin * bump(x, 0 * y, 1.3, 0.0, 1.1, 1.0), 0.0, 0.28, 0.05)
         + _vector(g(2.6, -3.4, 1.2, 1.4), 0.0, 0.25, 0.12)
