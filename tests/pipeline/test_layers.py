@@ -37,7 +37,11 @@ def imported(path: Path) -> set[str]:
 def test_library_knows_no_engine_and_no_path(path):
     tops = {name.split(".")[0] for name in imported(path)}
     assert not tops & FORBIDDEN, f"{path.name} imports {tops & FORBIDDEN}"
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+    ]
     assert not calls, f"{path.name} opens a file: file objects or arrays come in"
 
 
@@ -65,7 +69,9 @@ def test_steps_do_not_import_each_other():
 def test_no_judge_is_a_training_loss():
     """Lineage: what trains a model never reaches the judges, so no metric is optimised."""
     for name in ("landmarker", "codebook", "flow", "imagegen"):
-        reached = [module for module in closure(f"pipeline.{name}") if module.startswith(("flowvqtalker.experts", "flowvqtalker.metrics.sync"))]
+        reached = [
+            module for module in closure(f"pipeline.{name}") if module.startswith(("flowvqtalker.experts", "flowvqtalker.metrics.sync"))
+        ]
         assert not reached, f"stage {name} reaches {reached}"
         assert "experts" not in STAGES[name].reads
 

@@ -19,7 +19,14 @@ def trained(tmp_path, monkeypatch):
     write_json(out, {"stage": "codebook", "files": {}})
     write_json(out.parent / "metrics.json", {"psnr_db": 26.5, "note": "text", "bad": None})
     write_text(out.parent / "history.csv", "step,split,name,value\n1,train,loss,0.5\n2,train,loss,0.25\n")
-    stamp = {"stage": "codebook", "variant": "", "name": "default", "seed": 1, "code": "abc", "params": {"codebook": {"lr": 0.1, "deep": {"n": 3}}}}
+    stamp = {
+        "stage": "codebook",
+        "variant": "",
+        "name": "default",
+        "seed": 1,
+        "code": "abc",
+        "params": {"codebook": {"lr": 0.1, "deep": {"n": 3}}},
+    }
     return Context("codebook", "", json.dumps(stamp), tmp_path, out, {}, 1, {})
 
 
