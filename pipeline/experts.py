@@ -1,6 +1,6 @@
 """Stage `experts`: train the judges on the training split, stop early on the validation split, say how good they are on the test split.
 
-Reads: data/crop (videos, landmarks, stills), data/audio (mel). data/fit3dmm is waited for, not read.
+Reads: data/crop (videos, landmarks, stills), data/audio (mel), data/fit3dmm (expressions that the emotion judge also learns to tell).
 Writes: models/experts/{syncnet,emotion,features}.pt (those that the corpus can teach), skipped.json (why others are absent), metrics.json, history.csv.
 """
 
@@ -23,6 +23,7 @@ from flowvqtalker.experts.emotion import EmotionNet
 from flowvqtalker.experts.features import FeatureNet
 from flowvqtalker.experts.syncnet import SyncNet
 from flowvqtalker.experts.tasks import Clip, EmotionTask, FeatureTask, Pictures, SyncTask, emotion_accuracy, pictures_of, sync_accuracy
+from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.train.loop import LoopConfig, Task
 from flowvqtalker.train.loop import run as train
 from pipeline.context import Context
@@ -32,13 +33,17 @@ from pipeline.media import read_video
 from pipeline.training import TrainingFolder, main
 
 
-def read_clip(row: Any, folder: Path, mel: Path | None, mouth_px: int, face_px: int) -> tuple[Clip, np.ndarray, np.ndarray]:
+def read_clip(
+    row: Any, folder: Path, mel: Path | None, fit: Path | None, mouth_px: int, face_px: int
+) -> tuple[Clip, np.ndarray, np.ndarray]:
     """One crop as judges see it: (cuts and sound, whole frames (T, S, S, 3), landmarks (T, 68, 2))."""
     arrays = read_npz(folder / row.landmarks)
     landmarks, stills = arrays["landmarks_px"], row.kind == "stills"
     frames = arrays["frames"] if stills else read_video(folder / row.video)[0]
     count = min(len(frames), len(landmarks))
     frames, landmarks = frames[:count], landmarks[:count]
+    beta = read_npz(fit)["beta"].astype(np.float32)[:count] if fit else None
+    beta = beta if beta is not None and len(beta) == count else None
     if stills:
         # Stills are independent pictures: cut one by one, so that nothing is smoothed over them; those without a face cannot be cut.
         seen = np.flatnonzero(~np.isnan(landmarks).any(axis=(1, 2)))
@@ -46,17 +51,17 @@ def read_clip(row: Any, folder: Path, mel: Path | None, mouth_px: int, face_px: 
         faces = np.concatenate([cut(frames[i : i + 1], landmarks[i : i + 1], FACE, face_px) for i in range(len(frames))])
         emotion = arrays["emotion"].astype(np.int64)[seen]
         level = np.rint(3 * arrays["intensity"]).astype(np.int64)[seen]
-        return Clip(None, faces, None, emotion, level, True, row.identity), frames, landmarks
+        return Clip(None, faces, None, emotion, level, True, row.identity, None if beta is None else beta[seen]), frames, landmarks
     sound = mel_windows(read_npz(mel)["mel"], count) if mel else None
     label = EMOTIONS.index(row.emotion) if row.emotion else -1
     level_value = int(row.level) if row.level == row.level else -1
     mouths = cut(frames, landmarks, MOUTH, mouth_px) if mel else None
     faces = cut(frames, landmarks, FACE, face_px)
-    return Clip(mouths, faces, sound, np.full(count, label), np.full(count, level_value), False, row.identity), frames, landmarks
+    return Clip(mouths, faces, sound, np.full(count, label), np.full(count, level_value), False, row.identity, beta), frames, landmarks
 
 
 def read_split(
-    ctx: Context, table: pd.DataFrame, mels: dict[str, Path], split: str, names: list[str] | None
+    ctx: Context, table: pd.DataFrame, mels: dict[str, Path], fits: dict[str, Path], split: str, names: list[str] | None
 ) -> tuple[list[Clip], Pictures, list[str]]:
     """All clips of a split that judges may see, and pictures for the feature network."""
     use = "test" if split == "test" else "judges"
@@ -65,7 +70,7 @@ def read_split(
     cfg, clips, pictures = ctx.cfg, [], []
     for row in rows.itertuples():
         clip, frames, landmarks = read_clip(
-            row, ctx.reads["crop"].parent, mels.get(str(row.clip)), cfg.syncnet.mouth_px, cfg.emotion.face_px
+            row, ctx.reads["crop"].parent, mels.get(str(row.clip)), fits.get(str(row.clip)), cfg.syncnet.mouth_px, cfg.emotion.face_px
         )
         clips.append(clip)
         chosen = (
@@ -100,11 +105,13 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     table = ok_rows(read_index(ctx.reads["crop"], "crop"))
     sounds = ok_rows(read_index(ctx.reads["audio"], "audio"))
     mels = {row.clip: ctx.reads["audio"].parent / row.file for row in sounds.itertuples()}
-    train_clips, train_pictures, names = read_split(ctx, table, mels, "train", None)
+    fitted = ok_rows(read_index(ctx.reads["fit3dmm"], "fit3dmm"))
+    fits = {row.clip: ctx.reads["fit3dmm"].parent / row.file for row in fitted.itertuples()}
+    train_clips, train_pictures, names = read_split(ctx, table, mels, fits, "train", None)
     if not train_clips:
         raise PipelineError("no clip of the training split may be used for judges", "give a source of corpus.sources the use 'judges'")
-    val_clips, val_pictures, _ = read_split(ctx, table, mels, "val", names)
-    test_clips, test_pictures, _ = read_split(ctx, table, mels, "test", names)
+    val_clips, val_pictures, _ = read_split(ctx, table, mels, fits, "val", names)
+    test_clips, test_pictures, _ = read_split(ctx, table, mels, fits, "test", names)
     ctx.log.info("judges see %d training, %d validation and %d test items", len(train_clips), len(val_clips), len(test_clips))
     domain = judge.domain_of(ctx.params["corpus"].sources)  # type: ignore[attr-defined]
     files: dict[str, Any] = {}
@@ -129,10 +136,19 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             "width": cfg.emotion.width,
             "dim": cfg.emotion.dim,
             "n_emotions": len(EMOTIONS),
+            "n_expressions": len(EXPRESSIONS),
             "dropout": cfg.emotion.dropout,
         }
         feeling = EmotionTask(
-            EmotionNet(**sizes), train_clips, val_clips, cfg.emotion.lr, cfg.emotion.clips, cfg.emotion.frames, cfg.emotion.stills
+            EmotionNet(**sizes),
+            train_clips,
+            val_clips,
+            EXPRESSIONS,
+            cfg.emotion.lr,
+            cfg.emotion.clips,
+            cfg.emotion.frames,
+            cfg.emotion.stills,
+            cfg.emotion.expression_weight,
         )
         fit(ctx, folder, "emotion", feeling, cfg.emotion, "emotion_loss" if feeling.val else None)
         keep(

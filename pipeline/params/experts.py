@@ -35,6 +35,7 @@ class EmotionJudge(JudgeTraining):
     dropout: float = Field(ge=0, lt=1, description="dropout before the verdict [1]")
     clips: int = Field(ge=1, le=1024, description="clips a step")
     frames: int = Field(ge=1, le=100, description="frames drawn of each clip")
+    expression_weight: float = Field(ge=0, le=100, description="weight of telling the fitted expression coefficients [1]")
     stills: int = Field(ge=0, le=4096, description="stills a step")
 
 

@@ -33,8 +33,8 @@ class Region:
     half: float
 
 
-MOUTH = Region(centre_v=0.88, half=0.52)
-FACE = Region(centre_v=0.42, half=1.0)
+MOUTH = Region(centre_v=0.82, half=0.44)
+FACE = Region(centre_v=0.42, half=0.82)
 
 
 def face_frames(landmarks_px: np.ndarray, smooth_frames: int = 5) -> tuple[np.ndarray, np.ndarray]:

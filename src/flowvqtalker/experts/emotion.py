@@ -1,16 +1,45 @@
 """Emotion judge: a network on single upright faces, whose features are pooled over a clip.
 
 A frame is ambiguous while somebody speaks; the mean and the spread of its features over the clip are not. Stills of many identities teach the
-frame network what people have in common (a judge that saw few faces learns these faces: docs/decisions and calibration measurements).
+frame network what people have in common (a judge that saw few faces learns these faces, not their emotions). Emotion labels alone teach such a network
+next to nothing within minutes (measured: chance after 1100 steps); telling the fitted expression coefficients beside them makes it look at the right places.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_shape
 from flowvqtalker.experts.layers import conv_block, to_float
+
+#: Directions and cell size of the edge maps.
+N_ORIENTATIONS, CELL_PX = 8, 4
+
+
+def edge_energy(pictures: Tensor) -> Tensor:
+    """Strength of the grey picture's edges by direction and cell, divided by the strength around: what a face is doing, whatever its skin and light.
+
+    A smooth relative of histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
+
+    Args:
+        pictures: (N, 3, H, W) float [-1, 1].
+
+    Returns:
+        (N, 8, H / 4, W / 4) float, not negative.
+    """
+    grey = 127.5 * pictures.mean(dim=1, keepdim=True)
+    padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
+    across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
+    strength = (across.square() + down.square() + 1e-6).sqrt()
+    angle = torch.arange(N_ORIENTATIONS, device=pictures.device) * (2.0 * math.pi / N_ORIENTATIONS)
+    along = (across * angle.cos().view(1, -1, 1, 1) + down * angle.sin().view(1, -1, 1, 1)).clamp(min=0) / strength
+    energy = F.avg_pool2d(along.square().square() * strength, CELL_PX)
+    around = F.avg_pool2d(energy.square().sum(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False).sqrt()
+    return 4.0 * energy / (around + 4.0)
 
 
 class EmotionNet(nn.Module):
@@ -21,30 +50,32 @@ class EmotionNet(nn.Module):
         width: Channels of the first layer.
         dim: Size of the frame features.
         n_emotions: Number of classes.
-        dropout: Dropout before the verdict, in [0, 1).
+        n_expressions: Expression coefficients that the features are also trained to tell (0: none).
+        dropout: Dropout of the frame features, in [0, 1).
     """
 
-    def __init__(self, size_px: int, width: int, dim: int, n_emotions: int, dropout: float) -> None:
+    def __init__(self, size_px: int, width: int, dim: int, n_emotions: int, n_expressions: int, dropout: float) -> None:
         super().__init__()
         if size_px % 16:
             raise ValueError(f"size_px: must be divisible by 16, got {size_px}")
         self.size_px = size_px
         self.frame = nn.Sequential(
-            conv_block(3, width, 2),
-            conv_block(width, 2 * width, 2),
-            conv_block(2 * width, 2 * width, 1),
+            conv_block(N_ORIENTATIONS, 2 * width, 1),
             conv_block(2 * width, 4 * width, 2),
             conv_block(4 * width, 4 * width, 1),
             conv_block(4 * width, 4 * width, 2),
         )
-        self.out = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width * (size_px // 16) ** 2, dim), nn.LayerNorm(dim), nn.SiLU())
+        self.out = nn.Sequential(
+            nn.Linear(4 * width * (size_px // (4 * CELL_PX)) ** 2, dim), nn.LayerNorm(dim), nn.SiLU(), nn.Dropout(dropout)
+        )
         self.frame_verdict = nn.Linear(dim, n_emotions)
-        self.clip_verdict = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * dim, n_emotions))
+        self.clip_verdict = nn.Linear(2 * dim, n_emotions)
+        self.expression = nn.Linear(dim, n_expressions) if n_expressions else None
 
     def features(self, faces: Tensor) -> Tensor:
         """(N, 3, size_px, size_px) uint8 or float [-1, 1] -> (N, D)."""
         check_shape("faces", faces, (None, 3, self.size_px, self.size_px))
-        return self.out(self.frame(to_float(faces)).flatten(1))
+        return self.out(self.frame(edge_energy(to_float(faces))).flatten(1))
 
     def clip_logits(self, features: Tensor) -> Tensor:
         """(B, T, D) frame features -> (B, n_emotions): mean of the frame verdicts plus a verdict on mean and spread of the features."""

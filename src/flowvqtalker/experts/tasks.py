@@ -30,6 +30,7 @@ class Clip:
         level: (T,) int64, 0 for neutral, -1 unknown.
         is_stills: Whether frames are independent pictures.
         identity: Name.
+        beta: (T, E) float32 fitted expression coefficients, or None.
     """
 
     mouths: np.ndarray | None
@@ -39,6 +40,7 @@ class Clip:
     level: np.ndarray
     is_stills: bool
     identity: str
+    beta: np.ndarray | None = None
 
 
 def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
@@ -124,73 +126,117 @@ def sync_accuracy(network: SyncNet, clips: list[Clip]) -> dict[str, float]:
     }
 
 
+def mirrored_expressions(names: tuple[str, ...]) -> np.ndarray:
+    """(E,) order of expression names after mirroring a face: left and right change places."""
+
+    def mirror(name: str) -> str:
+        for one, other in (("_L", "_R"), ("_R", "_L"), ("Left", "Right"), ("Right", "Left")):
+            if name.endswith(one):
+                return name.removesuffix(one) + other
+        return name
+
+    return np.array([names.index(mirror(name)) for name in names])
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """A batch for the emotion judge: (N, T, 3, s, s) pictures, (N,) labels, (N, T, E) standardised expressions (NaN unknown)."""
+
+    pictures: Tensor
+    labels: Tensor
+    expressions: Tensor
+
+
 class EmotionTask(_JudgeTask):
-    """Train the emotion judge on clips (several frames each) and stills (single frames), emotions drawn evenly.
+    """Train the emotion judge on clips (several frames each) and stills (single frames), emotions drawn evenly, half of the items mirrored.
 
     Args:
         network: EmotionNet.
         train: Labelled clips and stills.
         val: Labelled clips of other identities.
+        names: Names of the expression coefficients of the clips, in order.
         lr: Learning rate.
         clips, frames: Clips a step and frames of each.
         stills: Single pictures a step.
+        expression_weight: Weight of telling the expression coefficients.
     """
 
-    def __init__(self, network: EmotionNet, train: list[Clip], val: list[Clip], lr: float, clips: int, frames: int, stills: int) -> None:
+    def __init__(
+        self,
+        network: EmotionNet,
+        train: list[Clip],
+        val: list[Clip],
+        names: tuple[str, ...],
+        lr: float,
+        clips: int,
+        frames: int,
+        stills: int,
+        expression_weight: float,
+    ) -> None:
         super().__init__(network, lr, 0.05)
-        self.network, self.clips, self.frames, self.stills = network, clips, frames, stills
+        self.network, self.clips, self.frames, self.stills, self.weight = network, clips, frames, stills, expression_weight
         self.val = [clip for clip in val if not clip.is_stills and clip.emotion[0] >= 0]
-        videos = [clip for clip in train if not clip.is_stills and clip.emotion[0] >= 0]
-        self.clips_of = [[clip for clip in videos if clip.emotion[0] == emotion] for emotion in range(network.frame_verdict.out_features)]
+        known = [clip.beta for clip in train if clip.beta is not None and clip.beta.shape[1] == len(names)]
+        self.swap = mirrored_expressions(names)
+        every = np.concatenate(known) if known else np.zeros((1, len(names)), np.float32)
+        # Shapes that hardly move in this corpus would only add noise.
+        spread = np.nanstd(every, axis=0)
+        self.mean, self.sd = np.nanmean(every, axis=0), np.where(spread > 0.01, spread, np.inf)
+        labels = range(network.frame_verdict.out_features)
+        self.clips_of = [[(clip, -1) for clip in train if not clip.is_stills and clip.emotion[0] == label] for label in labels]
         pictures = [clip for clip in train if clip.is_stills]
-        self.stills_of = [
-            [(clip, int(index)) for clip in pictures for index in np.flatnonzero(clip.emotion == emotion)]
-            for emotion in range(len(self.clips_of))
-        ]
+        self.stills_of = [[(clip, int(index)) for clip in pictures for index in np.flatnonzero(clip.emotion == label)] for label in labels]
 
-    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        groups = [emotion for emotion, found in enumerate(self.clips_of) if found]
-        faces, labels = [], []
-        for pick in _choose(len(groups), self.clips if groups else 0, generator):
-            clip = self.clips_of[groups[pick]][_choose(len(self.clips_of[groups[pick]]), 1, generator)[0]]
-            # One frame from each of equal parts of the clip, so that a draw sees its whole length.
-            edges = torch.linspace(0, len(clip.faces), self.frames + 1)
-            places = (
-                (edges[:-1] + torch.rand(self.frames, generator=generator) * (edges[1:] - edges[:-1])).long().clamp(max=len(clip.faces) - 1)
+    def _take(self, groups: list[list[tuple[Clip, int]]], count: int, frames: int, generator: torch.Generator) -> _Faces:
+        """``count`` items, emotions drawn evenly; of a clip one frame from each of ``frames`` equal parts, so that a draw sees its whole length."""
+        size, n = self.network.size_px, len(self.swap)
+        present = [label for label, found in enumerate(groups) if found]
+        faces, labels, expressions = [], [], []
+        for pick in _choose(len(present), count if present else 0, generator):
+            clip, index = groups[present[pick]][_choose(len(groups[present[pick]]), 1, generator)[0]]
+            edges = torch.linspace(0, len(clip.faces), frames + 1)
+            inside = (
+                (edges[:-1] + torch.rand(frames, generator=generator) * (edges[1:] - edges[:-1]))
+                .long()
+                .clamp(max=len(clip.faces) - 1)
+                .numpy()
             )
-            faces.append(torch.from_numpy(clip.faces[places.numpy()]))
-            labels.append(groups[pick])
-        size = self.network.size_px
-        videos = (
-            augment(to_float(torch.stack(faces)), generator, shift_px=3.0, zoom=0.08, turn_rad=0.1, soften=0.4)
-            if faces
-            else torch.zeros(0, self.frames, 3, size, size)
-        )
-        groups = [emotion for emotion, found in enumerate(self.stills_of) if found]
-        singles, single_labels = [], []
-        for pick in _choose(len(groups), self.stills if groups else 0, generator):
-            clip, index = self.stills_of[groups[pick]][_choose(len(self.stills_of[groups[pick]]), 1, generator)[0]]
-            singles.append(torch.from_numpy(clip.faces[index : index + 1]))
-            single_labels.append(groups[pick])
-        pictures = (
-            augment(to_float(torch.stack(singles)), generator, shift_px=3.0, zoom=0.08, turn_rad=0.1, soften=0.4)
-            if singles
-            else torch.zeros(0, 1, 3, size, size)
-        )
-        return videos, torch.tensor(labels, dtype=torch.long), pictures, torch.tensor(single_labels, dtype=torch.long)
+            places = inside if index < 0 else np.array([index])
+            beta = (
+                (clip.beta[places] - self.mean) / self.sd
+                if clip.beta is not None and clip.beta.shape[1] == n
+                else np.full((frames, n), np.nan)
+            )
+            mirror = bool(torch.rand(1, generator=generator) < 0.5)
+            picture = torch.from_numpy(clip.faces[places])
+            faces.append(picture.flip(-1) if mirror else picture)
+            expressions.append(torch.from_numpy((beta[:, self.swap] if mirror else beta).astype(np.float32)))
+            labels.append(present[pick])
+        if not faces:
+            return _Faces(torch.zeros(0, frames, 3, size, size), torch.zeros(0, dtype=torch.long), torch.zeros(0, frames, n))
+        pictures = augment(to_float(torch.stack(faces)), generator, shift_px=2.0, zoom=0.06, turn_rad=0.06, soften=0.4)
+        return _Faces(pictures, torch.tensor(labels), torch.stack(expressions))
 
-    def losses(self, batch: tuple[Tensor, Tensor, Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        videos, labels, pictures, single_labels = batch
-        features = self.network.features(torch.cat([videos.flatten(0, 1), pictures.flatten(0, 1)]))
-        frames = features[: videos.shape[0] * videos.shape[1]].view(videos.shape[0], videos.shape[1], -1)
+    def draw(self, step: int, generator: torch.Generator) -> tuple[_Faces, _Faces]:
+        return self._take(self.clips_of, self.clips, self.frames, generator), self._take(self.stills_of, self.stills, 1, generator)
+
+    def losses(self, batch: tuple[_Faces, _Faces], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        videos, stills = batch
+        features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]))
+        labels = torch.cat([videos.labels.repeat_interleave(videos.pictures.shape[1]), stills.labels])
         per_frame = self.network.frame_verdict(features)
-        all_labels = torch.cat([labels.repeat_interleave(videos.shape[1]), single_labels])
-        loss = F.cross_entropy(per_frame, all_labels, label_smoothing=0.05)
-        logs = {"emotion_frame_acc_pct": 100.0 * float((per_frame.argmax(1) == all_labels).float().mean())}
-        if len(labels):
-            verdict = self.network.clip_logits(frames)
-            loss = loss + F.cross_entropy(verdict, labels, label_smoothing=0.05)
-            logs["emotion_clip_acc_pct"] = 100.0 * float((verdict.argmax(1) == labels).float().mean())
+        loss = F.cross_entropy(per_frame, labels, label_smoothing=0.05)
+        logs = {"emotion_frame_acc_pct": 100.0 * float((per_frame.argmax(1) == labels).float().mean())}
+        wanted = torch.cat([videos.expressions.flatten(0, 1), stills.expressions.flatten(0, 1)])
+        known = ~torch.isnan(wanted).any(dim=1)
+        if self.network.expression is not None and self.weight > 0 and known.any():
+            told = F.smooth_l1_loss(self.network.expression(features[known]), wanted[known])
+            loss = loss + self.weight * told
+            logs["emotion_expression_loss"] = float(told.detach())
+        if len(videos.labels):
+            verdict = self.network.clip_logits(features[: labels.numel() - len(stills.labels)].view(*videos.pictures.shape[:2], -1))
+            loss = loss + F.cross_entropy(verdict, videos.labels, label_smoothing=0.05)
+            logs["emotion_clip_acc_pct"] = 100.0 * float((verdict.argmax(1) == videos.labels).float().mean())
         yield "network", loss, {"emotion_loss": float(loss.detach()), **logs}
 
     def validate(self, step: int) -> dict[str, float]:

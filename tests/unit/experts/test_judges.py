@@ -22,11 +22,13 @@ from flowvqtalker.experts.tasks import (
     Pictures,
     SyncTask,
     emotion_accuracy,
+    mirrored_expressions,
     picture_features,
     pictures_of,
     sync_accuracy,
     sync_embeddings,
 )
+from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.metrics.distribution import fid
 from flowvqtalker.metrics.sync import sync_score
 
@@ -37,13 +39,13 @@ def toy_landmarks(frames: int, eye_px: float = 40.0, turn_rad: float = 0.0, cent
     points = generator.uniform(-0.4, 0.9, size=(68, 2))
     points[[36, 39, 42, 45, 30, 33]] = [(-0.5, 0), (-0.19, 0), (0.19, 0), (0.5, 0), (0, 0.42), (0, 0.55)]
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    points[48:68] = np.stack([0.25 * np.cos(angle), 0.88 + 0.08 * np.sin(angle)], axis=-1)
+    points[48:68] = np.stack([0.25 * np.cos(angle), 0.82 + 0.08 * np.sin(angle)], axis=-1)
     w = (points[:, 0] + 1j * points[:, 1]) * eye_px * np.exp(1j * turn_rad) + complex(*centre)
     return np.repeat(np.stack([w.real, w.imag], axis=-1)[None], frames, axis=0).astype(np.float32)
 
 
 def toy_clip(seed: int, frames: int = 40, emotion: int = 0) -> Clip:
-    """A black patch that opens and closes with the loudness; the emotion is a colour."""
+    """A black patch that opens and closes with the loudness; the emotion is the height of a stripe."""
     generator = np.random.default_rng(seed)
     opening = np.abs(generator.normal(size=frames))
     mouths = np.full((frames, 3, 32, 32), 180, np.uint8)
@@ -51,7 +53,8 @@ def toy_clip(seed: int, frames: int = 40, emotion: int = 0) -> Clip:
         mouths[t, :, 16 - int(4 * min(opening[t], 3)) : 16 + int(4 * min(opening[t], 3)) + 1, 8:24] = 20
     mel = np.full((frames, 16, 80), -3.0, np.float32) + 2.0 * np.minimum(opening, 3)[:, None, None].astype(np.float32)
     faces = generator.integers(90, 110, size=(frames, 3, 32, 32)).astype(np.uint8)
-    faces[:, emotion] += 60
+    # Mean colours are taken out of every picture, so the emotion is where the bright stripe lies.
+    faces[:, :, 4 + 10 * emotion : 10 + 10 * emotion] += 60
     return Clip(mouths, faces, mel, np.full(frames, emotion), np.full(frames, 1), False, f"id{seed}")
 
 
@@ -133,15 +136,42 @@ def test_contrastive_loss_is_small_only_for_pairs_that_match():
     assert contrastive_loss(codes, codes.roll(1, dims=1), scale) > 5
 
 
-def test_emotion_net_learns_colours_from_clips_and_stills():
+def test_emotion_net_learns_from_clips_and_stills():
     torch.manual_seed(0)
     clips = [toy_clip(seed, frames=8, emotion=seed % 3) for seed in range(6)]
     stills = [Clip(None, clip.faces, None, clip.emotion, clip.level, True, clip.identity) for clip in clips[:3]]
-    task = EmotionTask(EmotionNet(32, 8, 16, 8, 0.1), [*clips, *stills], clips, 3e-3, 4, 3, 4)
+    task = EmotionTask(EmotionNet(32, 8, 16, 8, 0, 0.0), [*clips, *stills], clips, EXPRESSIONS, 3e-3, 4, 3, 4, 0.0)
     train(task, 30)
     values = emotion_accuracy(task.network, [toy_clip(50 + seed, frames=8, emotion=seed % 3) for seed in range(6)])
     assert values["emotion_clip_acc_pct"] == 100.0 and values["emotion_level_1_acc_pct"] == 100.0
     assert set(task.validate(0)) == set(values)
+
+
+def test_emotion_judge_learns_to_tell_expressions_also_mirrored():
+    torch.manual_seed(0)
+    swap = mirrored_expressions(EXPRESSIONS)
+    assert swap[EXPRESSIONS.index("eyeBlink_L")] == EXPRESSIONS.index("eyeBlink_R") and swap[
+        EXPRESSIONS.index("jawOpen")
+    ] == EXPRESSIONS.index("jawOpen")
+    np.testing.assert_array_equal(swap[swap], np.arange(len(EXPRESSIONS)))
+    generator, clips = np.random.default_rng(0), []
+    for number in range(12):
+        amount = generator.uniform(size=8).astype(np.float32)
+        beta = np.zeros((8, len(EXPRESSIONS)), np.float32)
+        beta[:, EXPRESSIONS.index("mouthLeft")] = amount
+        faces = np.full((8, 3, 32, 32), 90, np.uint8)
+        for t in range(8):
+            faces[t, :, :, : int(15 * amount[t]) + 1] = 200
+        clips.append(Clip(None, faces, None, np.full(8, number % 2), np.full(8, 1), False, f"id{number}", beta))
+    task = EmotionTask(EmotionNet(32, 8, 16, 8, len(EXPRESSIONS), 0.0), clips, clips, EXPRESSIONS, 3e-3, 6, 4, 0, 5.0)
+    losses = []
+    for step in range(60):
+        for _, loss, logs in task.losses(task.draw(step, torch.Generator().manual_seed(step)), step):
+            task.optimizers["network"].zero_grad()
+            loss.backward()
+            task.optimizers["network"].step()
+            losses.append(logs["emotion_expression_loss"])
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
 
 
 def test_feature_net_trains_and_its_fid_grows_with_blur_and_noise():
@@ -198,7 +228,7 @@ def test_judge_files_keep_their_domain():
 
 
 def test_sizes_are_checked():
-    for wrong in (lambda: SyncNet(50, 8, 16), lambda: EmotionNet(50, 8, 16, 8, 0.0), lambda: FeatureNet(64, 8, 65, 1, 8)):
+    for wrong in (lambda: SyncNet(50, 8, 16), lambda: EmotionNet(50, 8, 16, 8, 0, 0.0), lambda: FeatureNet(64, 8, 65, 1, 8)):
         with pytest.raises(ValueError):
             wrong()
     with pytest.raises(ShapeError):
