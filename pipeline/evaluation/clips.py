@@ -161,8 +161,18 @@ class Scorer:
             )
         count = min(len(left), len(right))
         left, right = left[:count], right[:count]
-        mask = face_mask(self.analyse(real)["landmarks_px"][:count], *right.shape[1:3])
+        mask = self._mask(real, right.shape[1], right.shape[2])[:count]
         return {"psnr_db": psnr_db(left, right), "psnr_face_db": psnr_db(left, right, mask), "ssim": ssim(left, right)}
+
+    def _mask(self, real: Path, height: int, width: int) -> np.ndarray:
+        """(T, height, width) bool face mask of a real clip; every method needs it."""
+
+        def make() -> dict[str, np.ndarray]:
+            mask = face_mask(self.analyse(real)["landmarks_px"], height, width)
+            return {"bits": np.packbits(mask), "shape": np.array(mask.shape)}
+
+        kept = self._kept("mask", (file_sha256(real), self.finder_key), make)
+        return np.unpackbits(kept["bits"], count=int(kept["shape"].prod())).reshape(kept["shape"]).astype(bool)
 
     def sound_of(self, clip: str) -> np.ndarray | None:
         """Log-mel (steps, 80) of a clip's own sound, or None."""
