@@ -277,7 +277,10 @@ class VQIG(nn.Module):
             if merge > 1
             else nn.Conv2d(width, width // 2, 1)
         )
-        self.last = nn.Sequential(conv3(width // 2 + dim, width // 2), nn.SiLU(), zero_init(conv3(width // 2, dim)))
+        # Lips and lids are a token or two high: sigma must act at full token resolution as well.
+        self.fine = conv3(width // 2 + dim, width // 2)
+        self.fine_block = AdaINBlock(width // 2, config.descriptor_dim)
+        self.last = zero_init(conv3(width // 2, dim))
         self.gate = zero_init(conv3(width // 2, 1)) if config.recolour else None
         # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
         self.log_temperature = nn.Parameter(torch.zeros(()))
@@ -332,7 +335,8 @@ class VQIG(nn.Module):
                 tokens = self.mhca(tokens, tuple(part.expand(len(tokens), -1, -1, -1) for part in keys_values))
             h = block(tokens).transpose(1, 2).unflatten(2, size)
         h = self.split(h)
-        change = self.last(torch.cat([h, z_f], 1))
+        h = F.silu(self.fine_block(self.fine(torch.cat([h, z_f], 1)), sigma))
+        change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
         return z_f.float() + change.float(), gate
 

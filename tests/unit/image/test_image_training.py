@@ -8,7 +8,7 @@ import torch
 from flowvqtalker.image.data import Sampler, fixed_pairs
 from flowvqtalker.image.perceptual import OwnFeatures
 from flowvqtalker.train.codebook import CodebookLosses, CodebookTask, PerceptualTask, measure_codebook, psnr_db
-from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
+from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, landmark_miss, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig, run
 from tests.unit.image.conftest import make_codebook, make_frames, make_generator
 
@@ -27,13 +27,24 @@ def codebook_task(gan: float = 0.0, lr: float = 3e-3) -> CodebookTask:
 
 
 def imagegen_task(lr: float = 3e-3, **flags: bool) -> ImagegenTask:
-    weights = ImagegenLosses(1.0, 0.1, 0.01, 0.5, 0.5, 1.0, 1.0, 0.1, 0.01, 1.0, 1.0, 10, 15, 20)
+    weights = ImagegenLosses(1.0, 0.1, 1.0, 0.01, 0.5, 0.5, 1.0, 1.0, 0.1, 0.01, 1.0, 1.0, 10, 15, 20)
     frames = make_frames()
     codebook = make_codebook()
     return ImagegenTask(
         make_generator(codebook.freeze(), **flags), OwnFeatures(4).requires_grad_(False), frames, frames, weights, lr=lr, weight_decay=0.0,
         batch=4, stills_share=0.5, enrolment_share=0.5, discriminator_width=4, validation_pairs=6, precision="fp32",
     )  # fmt: skip
+
+
+def test_landmark_miss_is_zero_for_the_true_shift_and_the_shift_for_none():
+    torch.manual_seed(0)
+    target = 8 + 16 * torch.rand(2, 68, 2)
+    source = target + torch.tensor([3.0, -2.0])
+    flow = torch.zeros(2, 2, 8, 8)
+    assert landmark_miss(flow, source, target, 32).item() == pytest.approx(2.5 / 16, rel=1e-4)
+    flow[:, 0], flow[:, 1] = 3 / 16, -2 / 16
+    assert landmark_miss(flow, source, target, 32).item() == pytest.approx(0, abs=1e-6)
+    assert landmark_miss(flow, source * torch.nan, target, 32).item() == 0
 
 
 def test_psnr_known_answer():
