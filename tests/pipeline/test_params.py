@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.params import SECTIONS, merge, read_config, resolve_variant, section_class, validate
+from pipeline.params.base import Section
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -70,8 +71,20 @@ def test_merge_is_deep_and_replaces_lists():
     assert merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"c": [3]}}) == {"a": {"b": 1, "c": [3]}}
 
 
+def leaf_fields(section_type, prefix):
+    """Dotted names and fields of a section and the sections inside it."""
+    for name, field in section_type.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            assert inner.__doc__, f"{prefix}.{name}: {inner.__name__} has no docstring"
+            assert field.is_required()
+            yield from leaf_fields(inner, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}", field
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_field_has_a_description_and_no_default(section):
-    for name, field in section_class(section).model_fields.items():
-        assert field.description, f"{section}.{name} has no description"
-        assert field.is_required(), f"{section}.{name} has a default; values live in params.yaml only"
+    for name, field in leaf_fields(section_class(section), section):
+        assert field.description, f"{name} has no description"
+        assert field.is_required(), f"{name} has a default; values live in params.yaml only"

@@ -34,7 +34,8 @@ def load_detector(offline: bool = True) -> Any:
     Raises:
         MissingWeightsError: py-feat is not installed, or its weights are not on this machine; the message names the cure.
     """
-    threads = torch.get_num_threads()
+    # py-feat's constructors switch gradients off for the whole process and importing it sets one thread: both are put back.
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     saved = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     if offline:
@@ -64,6 +65,7 @@ def load_detector(offline: bool = True) -> Any:
             else:
                 os.environ[name] = value
         torch.set_num_threads(threads)
+        torch.set_grad_enabled(gradients)
 
 
 def action_units(detector: Any, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -247,6 +247,7 @@ def test_pyfeat_without_weights_says_so_quickly_and_leaves_threads_alone():
     except MissingWeightsError as error:
         missing = error
     assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled(), "py-feat's constructor switches gradients off for the whole process"
     if missing is None:
         pytest.skip("py-feat's weights are on this machine")
     assert "feat/resources" in str(missing) and time.monotonic() - begin < 30
