@@ -43,7 +43,7 @@ smoke: setup  ## the whole-DAG smoke tests only
 lint: setup
 	ruff check .
 	ruff format --check .
-	pyright --warnings false >/dev/null 2>&1 || pyright
+	pyright
 
 generate: setup  ## rewrite generated files (dvc.yaml, figure of the DAG); CONFIG=configs/<name>.yaml for another configuration
 	python -m pipeline.dvcfile $(CONFIG)
