@@ -22,7 +22,17 @@ from flowvqtalker.experts.crops import FACE, MOUTH, cut
 from flowvqtalker.experts.emotion import EmotionNet
 from flowvqtalker.experts.features import FeatureNet
 from flowvqtalker.experts.syncnet import SyncNet
-from flowvqtalker.experts.tasks import Clip, EmotionTask, FeatureTask, Pictures, SyncTask, emotion_accuracy, pictures_of, sync_accuracy
+from flowvqtalker.experts.tasks import (
+    Clip,
+    EmotionTask,
+    FeatureTask,
+    Pictures,
+    SyncTask,
+    emotion_accuracy,
+    pictures_of,
+    sync_accuracy,
+    with_usual_faces,
+)
 from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.train.loop import LoopConfig, Task
 from flowvqtalker.train.loop import run as train
@@ -65,7 +75,8 @@ def read_split(
 ) -> tuple[list[Clip], Pictures, list[str]]:
     """All clips of a split that judges may see, and pictures for the feature network."""
     use = "test" if split == "test" else "judges"
-    rows = table[(table["split"] == split) & table["uses"].str.contains(use) & ((table["role"] != "enrol") | (split == "train"))]
+    # Enrolments of validation and test serve their persons' usual faces only.
+    rows = table[(table["split"] == split) & (table["uses"].str.contains(use) | (table["role"] == "enrol"))]
     names = sorted(set(rows["identity"])) if names is None else names
     cfg, clips, pictures = ctx.cfg, [], []
     for row in rows.itertuples():
@@ -80,7 +91,12 @@ def read_split(
         )
         identity = names.index(clip.identity) if clip.identity in names else -1
         pictures.append(pictures_of(frames[chosen], landmarks[chosen], clip.emotion[chosen], identity, cfg.features.picture_px))
-    return clips, Pictures.join(pictures, cfg.features.picture_px), names
+    scored = [split == "train" or role != "enrol" for role in rows["role"]]
+    return (
+        [clip for clip, keep in zip(with_usual_faces(clips), scored, strict=True) if keep],
+        Pictures.join(pictures, cfg.features.picture_px),
+        names,
+    )
 
 
 def fit(ctx: Context, folder: TrainingFolder, name: str, task: Any, cfg: Any, select: str | None) -> None:

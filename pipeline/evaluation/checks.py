@@ -150,8 +150,8 @@ def moved_frames(pool: Pool) -> dict[str, np.ndarray]:
     """Frames whose true face differs from the source picture: the half of all test frames with the largest landmark distance to the still of ``copy_source``."""
     distances = {}
     for clip in pool.ok("copy_source")["clip"]:
-        still = pool.scorer.analyse(pool.scorer.video_path(pool.rows["copy_source", clip]))["landmarks_px"][:1]
-        real = pool.scorer.analyse(pool.scorer.real_path(clip))["landmarks_px"]
+        still = pool.scorer.generated(pool.rows["copy_source", clip])["landmarks_px"][:1]
+        real = pool.scorer.real(clip)["landmarks_px"]
         distances[clip] = np.linalg.norm(real - still, axis=2).mean(axis=1)
     every = np.concatenate(list(distances.values())) if distances else np.zeros(0)
     if not every.size or np.isnan(every).all():
@@ -166,10 +166,7 @@ def against_source(pool: Pool) -> Estimate | None:
     for row in pool.ok("vqig_on_fitted").to_dict("records"):
         if row["clip"] not in moved:
             continue
-        sides = [
-            pool.scorer.compare(pool.scorer.video_path(pool.rows[method, row["clip"]]), pool.scorer.real_path(row["clip"]))["psnr_db"]
-            for method in ("vqig_on_fitted", "copy_source")
-        ]
+        sides = [pool.scorer.compare(pool.rows[method, row["clip"]])["psnr_db"] for method in ("vqig_on_fitted", "copy_source")]
         count = min(len(sides[0]), len(sides[1]), len(moved[row["clip"]]))
         chosen = moved[row["clip"]][:count]
         if chosen.any():

@@ -15,7 +15,7 @@ from flowvqtalker.checks import ShapeError
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.experts import judge
 from flowvqtalker.experts.crops import FACE, MOUTH, cut
-from flowvqtalker.experts.tasks import emotion_logits, picture_features
+from flowvqtalker.experts.tasks import emotion_logits, person_face, picture_features
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.landmarks.boxes import smooth_landmarks
 from flowvqtalker.landmarks.schema import Landmarker
@@ -116,12 +116,40 @@ class Scorer:
         """The real crop of a clip."""
         return self.ctx.reads["crop"].parent / self.crops[clip]["video"]
 
-    def analyse(self, path: Path) -> dict[str, np.ndarray]:
-        """All that a video says by itself: landmarks_px, features, emotion logits, lip embeddings (sync), cpbd, mouth_sharpness, flicker."""
-        key = (file_sha256(path), self.finder_key, *sorted(self.judges.hashes.values()), str(self.cfg.cpbd_every_frames))
-        return self._kept("video", key, lambda: self._analyse(path))
+    def usual_face(self, identity: str) -> np.ndarray:
+        """Usual face of a person over all their real videos, which the emotion judge compares with."""
+        rows = self._videos_of(identity)
+        size = self.judges.networks["emotion"].size_px
 
-    def _analyse(self, path: Path) -> dict[str, np.ndarray]:
+        def make() -> dict[str, np.ndarray]:
+            items = []
+            for row in rows:
+                landmarks = read_npz(self.ctx.reads["crop"].parent / row["landmarks"])["landmarks_px"]
+                frames = read_video(self.real_path(row["clip"]))[0][: len(landmarks)]
+                if not np.isnan(landmarks).any(axis=(1, 2)).all():
+                    items.append((cut(frames, landmarks[: len(frames)], FACE, size), False))
+            return {"usual": person_face(items)}
+
+        return self._kept("usual", (str(size), *(row["sha256"] for row in rows)), make)["usual"]
+
+    def _videos_of(self, identity: str) -> list[dict[str, Any]]:
+        return [row for _, row in sorted(self.crops.items()) if row["identity"] == identity and row["kind"] == "video"]
+
+    def real(self, clip: str) -> dict[str, np.ndarray]:
+        """:meth:`analyse` of a real clip."""
+        return self.analyse(self.real_path(clip), self.crops[clip]["identity"])
+
+    def generated(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """:meth:`analyse` of a generated clip."""
+        return self.analyse(self.video_path(row), self.crops[str(row["clip"])]["identity"])
+
+    def analyse(self, path: Path, identity: str) -> dict[str, np.ndarray]:
+        """All that a video of a person says: landmarks_px, features, emotion logits, lip embeddings (sync), cpbd, mouth_sharpness, flicker."""
+        usual = (row["sha256"] for row in self._videos_of(identity))
+        key = (file_sha256(path), *usual, self.finder_key, *sorted(self.judges.hashes.values()), str(self.cfg.cpbd_every_frames))
+        return self._kept("video", key, lambda: self._analyse(path, identity))
+
+    def _analyse(self, path: Path, identity: str) -> dict[str, np.ndarray]:
         import torch
 
         frames = read_video(path)[0]
@@ -141,37 +169,39 @@ class Scorer:
         if np.isnan(landmarks).any(axis=(1, 2)).all():
             return result
         if "emotion" in networks:
-            result["emotion"] = emotion_logits(networks["emotion"], cut(frames, landmarks, FACE, networks["emotion"].size_px))
+            faces = cut(frames, landmarks, FACE, networks["emotion"].size_px)
+            result["emotion"] = emotion_logits(networks["emotion"], faces, self.usual_face(identity))
         if "syncnet" in networks:
             mouths = torch.from_numpy(cut(frames, landmarks, MOUTH, networks["syncnet"].size_px))
             with torch.inference_mode():
                 result["sync"] = networks["syncnet"].embed_video(mouths[None])[0].numpy()
         return result
 
-    def compare(self, generated: Path, real: Path) -> dict[str, np.ndarray]:
-        """Frame by frame against the real clip: psnr_db, psnr_face_db, ssim, each (T,), T the shorter length."""
-        key = (file_sha256(generated), file_sha256(real), self.finder_key)
-        return self._kept("pair", key, lambda: self._compare(generated, real))
+    def compare(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """A generated clip frame by frame against the real one: psnr_db, psnr_face_db, ssim, each (T,), T the shorter length."""
+        clip, generated = str(row["clip"]), self.video_path(row)
+        key = (file_sha256(generated), file_sha256(self.real_path(clip)), self.finder_key)
+        return self._kept("pair", key, lambda: self._compare(generated, clip))
 
-    def _compare(self, generated: Path, real: Path) -> dict[str, np.ndarray]:
-        left, right = read_video(generated)[0], read_video(real)[0]
+    def _compare(self, generated: Path, clip: str) -> dict[str, np.ndarray]:
+        left, right = read_video(generated)[0], read_video(self.real_path(clip))[0]
         if left.shape[1:] != right.shape[1:]:
             raise ShapeError(
                 f"{generated.name}: frames of {left.shape[2]} x {left.shape[1]} px, the real clip has {right.shape[2]} x {right.shape[1]}"
             )
         count = min(len(left), len(right))
         left, right = left[:count], right[:count]
-        mask = self._mask(real, right.shape[1], right.shape[2])[:count]
+        mask = self._mask(clip, right.shape[1], right.shape[2])[:count]
         return {"psnr_db": psnr_db(left, right), "psnr_face_db": psnr_db(left, right, mask), "ssim": ssim(left, right)}
 
-    def _mask(self, real: Path, height: int, width: int) -> np.ndarray:
+    def _mask(self, clip: str, height: int, width: int) -> np.ndarray:
         """(T, height, width) bool face mask of a real clip; every method needs it."""
 
         def make() -> dict[str, np.ndarray]:
-            mask = face_mask(self.analyse(real)["landmarks_px"], height, width)
+            mask = face_mask(self.real(clip)["landmarks_px"], height, width)
             return {"bits": np.packbits(mask), "shape": np.array(mask.shape)}
 
-        kept = self._kept("mask", (file_sha256(real), self.finder_key), make)
+        kept = self._kept("mask", (file_sha256(self.real_path(clip)), self.finder_key), make)
         return np.unpackbits(kept["bits"], count=int(kept["shape"].prod())).reshape(kept["shape"]).astype(bool)
 
     def sound_of(self, clip: str) -> np.ndarray | None:
@@ -183,8 +213,7 @@ class Scorer:
         import torch
 
         clip, crop = str(row["clip"]), self.crops[str(row["clip"])]
-        generated, real = self.analyse(self.video_path(row)), self.analyse(self.real_path(clip))
-        pair = self.compare(self.video_path(row), self.real_path(clip))
+        generated, real, pair = self.generated(row), self.real(clip), self.compare(row)
         count, size = len(pair["psnr_db"]), int(crop["size_px"])
         points, truth = generated["landmarks_px"][:count], real["landmarks_px"][:count]
         result: dict[str, Any] = {name: _mean(pair[name]) for name in ("psnr_db", "psnr_face_db", "ssim")}

@@ -165,8 +165,8 @@ class Pool:
             return {}
         pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for row in table.to_dict("records"):
-            generated = self.scorer.analyse(self.scorer.video_path(self.rows[method, row["clip"]]))["features"]
-            real = self.scorer.analyse(self.scorer.real_path(row["clip"]))["features"]
+            generated = self.scorer.generated(self.rows[method, row["clip"]])["features"]
+            real = self.scorer.real(row["clip"])["features"]
             count = min(len(generated), len(real))
             pairs.setdefault(row["identity"], []).append((generated[:count], real[:count]))
         sides = [[np.concatenate([pair[side] for pair in pairs[name]]) for name in sorted(pairs)] for side in (0, 1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowvqtalker.experts.emotion import EmotionNet
+from flowvqtalker.experts.emotion import CELL_PX, N_ORIENTATIONS, EmotionNet, mirrored_edges, usual_face
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
 from flowvqtalker.experts.layers import augment, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
@@ -31,6 +31,7 @@ class Clip:
         is_stills: Whether frames are independent pictures.
         identity: Name.
         beta: (T, E) float32 fitted expression coefficients, or None.
+        usual: (8, s / 4, s / 4) float32 the person's usual face, or None while it is not known (see ``with_usual_faces``).
     """
 
     mouths: np.ndarray | None
@@ -41,6 +42,28 @@ class Clip:
     is_stills: bool
     identity: str
     beta: np.ndarray | None = None
+    usual: np.ndarray | None = None
+
+
+#: Frames of a clip are much alike; a usual face takes every n-th.
+USUAL_EVERY_FRAMES = 5
+
+
+def with_usual_faces(clips: list[Clip]) -> list[Clip]:
+    """The same clips, each with the usual face of its person over all of them."""
+    of_person: dict[str, list[Clip]] = {}
+    for clip in clips:
+        of_person.setdefault(clip.identity, []).append(clip)
+    usual = {name: person_face([(clip.faces, clip.is_stills) for clip in own]) for name, own in of_person.items()}
+    return [replace(clip, usual=usual[clip.identity]) for clip in clips]
+
+
+@torch.inference_mode()
+def person_face(items: list[tuple[np.ndarray, bool]]) -> np.ndarray:
+    """(8, s / 4, s / 4) usual face from one person's (face cuts (T, 3, s, s) uint8, whether they are stills)."""
+    return usual_face(
+        [torch.from_numpy(faces if stills else np.ascontiguousarray(faces[::USUAL_EVERY_FRAMES])) for faces, stills in items]
+    ).numpy()
 
 
 def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
@@ -140,9 +163,10 @@ def mirrored_expressions(names: tuple[str, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Faces:
-    """A batch for the emotion judge: (N, T, 3, s, s) pictures, (N,) labels, (N, T, E) standardised expressions (NaN unknown)."""
+    """A batch for the emotion judge: (N, T, 3, s, s) pictures, (N, 8, s / 4, s / 4) usual faces, (N,) labels, (N, T, E) standardised expressions (NaN unknown)."""
 
     pictures: Tensor
+    usual: Tensor
     labels: Tensor
     expressions: Tensor
 
@@ -174,6 +198,8 @@ class EmotionTask(_JudgeTask):
         expression_weight: float,
     ) -> None:
         super().__init__(network, lr, 0.05)
+        if any(clip.usual is None for clip in [*train, *val]):
+            raise ValueError("clips: give them their persons' usual faces first (with_usual_faces)")
         self.network, self.clips, self.frames, self.stills, self.weight = network, clips, frames, stills, expression_weight
         self.val = [clip for clip in val if not clip.is_stills and clip.emotion[0] >= 0]
         known = [clip.beta for clip in train if clip.beta is not None and clip.beta.shape[1] == len(names)]
@@ -191,7 +217,7 @@ class EmotionTask(_JudgeTask):
         """``count`` items, emotions drawn evenly; of a clip one frame from each of ``frames`` equal parts, so that a draw sees its whole length."""
         size, n = self.network.size_px, len(self.swap)
         present = [label for label, found in enumerate(groups) if found]
-        faces, labels, expressions = [], [], []
+        faces, usual, labels, expressions = [], [], [], []
         for pick in _choose(len(present), count if present else 0, generator):
             clip, index = groups[present[pick]][_choose(len(groups[present[pick]]), 1, generator)[0]]
             edges = torch.linspace(0, len(clip.faces), frames + 1)
@@ -210,19 +236,27 @@ class EmotionTask(_JudgeTask):
             mirror = bool(torch.rand(1, generator=generator) < 0.5)
             picture = torch.from_numpy(clip.faces[places])
             faces.append(picture.flip(-1) if mirror else picture)
+            usual.append(mirrored_edges(torch.from_numpy(clip.usual)) if mirror else torch.from_numpy(clip.usual))
             expressions.append(torch.from_numpy((beta[:, self.swap] if mirror else beta).astype(np.float32)))
             labels.append(present[pick])
         if not faces:
-            return _Faces(torch.zeros(0, frames, 3, size, size), torch.zeros(0, dtype=torch.long), torch.zeros(0, frames, n))
-        pictures = augment(to_float(torch.stack(faces)), generator, shift_px=2.0, zoom=0.06, turn_rad=0.06, soften=0.4)
-        return _Faces(pictures, torch.tensor(labels), torch.stack(expressions))
+            cell = size // CELL_PX
+            return _Faces(
+                torch.zeros(0, frames, 3, size, size),
+                torch.zeros(0, N_ORIENTATIONS, cell, cell),
+                torch.zeros(0, dtype=torch.long),
+                torch.zeros(0, frames, n),
+            )
+        pictures = augment(to_float(torch.stack(faces)), generator, shift_px=1.0, zoom=0.03, turn_rad=0.04, soften=0.4)
+        return _Faces(pictures, torch.stack(usual), torch.tensor(labels), torch.stack(expressions))
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[_Faces, _Faces]:
         return self._take(self.clips_of, self.clips, self.frames, generator), self._take(self.stills_of, self.stills, 1, generator)
 
     def losses(self, batch: tuple[_Faces, _Faces], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
         videos, stills = batch
-        features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]))
+        usual = torch.cat([videos.usual.repeat_interleave(videos.pictures.shape[1], dim=0), stills.usual])
+        features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]), usual)
         labels = torch.cat([videos.labels.repeat_interleave(videos.pictures.shape[1]), stills.labels])
         per_frame = self.network.frame_verdict(features)
         loss = F.cross_entropy(per_frame, labels, label_smoothing=0.05)
@@ -244,9 +278,11 @@ class EmotionTask(_JudgeTask):
 
 
 @torch.inference_mode()
-def emotion_logits(network: EmotionNet, faces: np.ndarray) -> np.ndarray:
-    """Verdict on a whole clip: (T, 3, s, s) uint8 -> (n_emotions,) logits."""
-    features = torch.cat([network.features(torch.from_numpy(faces[start : start + 64])) for start in range(0, len(faces), 64)])
+def emotion_logits(network: EmotionNet, faces: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """Verdict on a whole clip: (T, 3, s, s) uint8 cuts and the person's (8, s / 4, s / 4) usual face -> (n_emotions,) logits."""
+    base = torch.from_numpy(usual)[None]
+    parts = [torch.from_numpy(faces[start : start + 64]) for start in range(0, len(faces), 64)]
+    features = torch.cat([network.features(part, base.expand(len(part), -1, -1, -1)) for part in parts])
     return network.clip_logits(features[None])[0].numpy()
 
 
@@ -254,7 +290,7 @@ def emotion_accuracy(network: EmotionNet, clips: list[Clip]) -> dict[str, float]
     """Clip accuracy [%], pooled and by level, and the mean cross-entropy (to select by)."""
     if not clips:
         return {}
-    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces) for clip in clips]))
+    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces, clip.usual) for clip in clips]))
     labels = torch.tensor([int(clip.emotion[0]) for clip in clips])
     levels = np.array([int(clip.level[0]) for clip in clips])
     right = (logits.argmax(1) == labels).numpy()

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from flowvqtalker.checks import MissingWeightsError, ShapeError
 from flowvqtalker.experts import judge, pyfeat
 from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_frames
-from flowvqtalker.experts.emotion import EmotionNet
+from flowvqtalker.experts.emotion import EmotionNet, edge_energy, mirrored_edges
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
-from flowvqtalker.experts.layers import augment
+from flowvqtalker.experts.layers import augment, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
 from flowvqtalker.experts.tasks import (
     Clip,
@@ -27,6 +27,7 @@ from flowvqtalker.experts.tasks import (
     pictures_of,
     sync_accuracy,
     sync_embeddings,
+    with_usual_faces,
 )
 from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.metrics.distribution import fid
@@ -44,7 +45,7 @@ def toy_landmarks(frames: int, eye_px: float = 40.0, turn_rad: float = 0.0, cent
     return np.repeat(np.stack([w.real, w.imag], axis=-1)[None], frames, axis=0).astype(np.float32)
 
 
-def toy_clip(seed: int, frames: int = 40, emotion: int = 0) -> Clip:
+def toy_clip(seed: int, frames: int = 40, emotion: int = 0, person: str = "") -> Clip:
     """A black patch that opens and closes with the loudness; the emotion is the height of a stripe."""
     generator = np.random.default_rng(seed)
     opening = np.abs(generator.normal(size=frames))
@@ -55,7 +56,7 @@ def toy_clip(seed: int, frames: int = 40, emotion: int = 0) -> Clip:
     faces = generator.integers(90, 110, size=(frames, 3, 32, 32)).astype(np.uint8)
     # Mean colours are taken out of every picture, so the emotion is where the bright stripe lies.
     faces[:, :, 4 + 10 * emotion : 10 + 10 * emotion] += 60
-    return Clip(mouths, faces, mel, np.full(frames, emotion), np.full(frames, 1), False, f"id{seed}")
+    return Clip(mouths, faces, mel, np.full(frames, emotion), np.full(frames, 1), False, person or f"id{seed}")
 
 
 def train(task, steps: int) -> None:
@@ -138,13 +139,35 @@ def test_contrastive_loss_is_small_only_for_pairs_that_match():
 
 def test_emotion_net_learns_from_clips_and_stills():
     torch.manual_seed(0)
-    clips = [toy_clip(seed, frames=8, emotion=seed % 3) for seed in range(6)]
+    clips = [toy_clip(seed, frames=8, emotion=seed % 3, person=f"p{seed // 3}") for seed in range(6)]
     stills = [Clip(None, clip.faces, None, clip.emotion, clip.level, True, clip.identity) for clip in clips[:3]]
-    task = EmotionTask(EmotionNet(32, 8, 16, 8, 0, 0.0), [*clips, *stills], clips, EXPRESSIONS, 3e-3, 4, 3, 4, 0.0)
+    task = EmotionTask(
+        EmotionNet(32, 8, 16, 8, 0, 0.0), with_usual_faces([*clips, *stills]), with_usual_faces(clips), EXPRESSIONS, 3e-3, 4, 3, 4, 0.0
+    )
     train(task, 30)
-    values = emotion_accuracy(task.network, [toy_clip(50 + seed, frames=8, emotion=seed % 3) for seed in range(6)])
+    values = emotion_accuracy(
+        task.network, with_usual_faces([toy_clip(50 + seed, frames=8, emotion=seed % 3, person=f"p{seed // 3}") for seed in range(6)])
+    )
     assert values["emotion_clip_acc_pct"] == 100.0 and values["emotion_level_1_acc_pct"] == 100.0
     assert set(task.validate(0)) == set(values)
+
+
+def test_edge_maps_turn_around_with_the_picture_and_ignore_light():
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.testing.assert_close(edge_energy(picture.flip(-1)), mirrored_edges(edge_energy(picture)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(edge_energy(picture * 0.5 + 0.3), edge_energy(picture), atol=0.05, rtol=0.1)
+    up = torch.zeros(1, 3, 32, 32)
+    up[:, :, 16:] = 0.5
+    assert edge_energy(up)[0].sum(dim=(1, 2)).argmax() == 2  # brighter below: the gradient points down, direction 2 of 8
+
+
+def test_a_usual_face_is_the_mean_over_clips():
+    clips = with_usual_faces([toy_clip(0, 10, 0, "a"), toy_clip(1, 10, 1, "a"), toy_clip(2, 10, 2, "b")])
+    assert clips[0].usual is clips[1].usual and clips[0].usual.shape == (8, 8, 8)
+    means = [edge_energy(to_float(torch.from_numpy(clip.faces[::5]))).mean(0) for clip in clips[:2]]
+    np.testing.assert_allclose(clips[0].usual, torch.stack(means).mean(0).numpy(), rtol=1e-5)
+    with pytest.raises(ValueError, match="usual faces"):
+        EmotionTask(EmotionNet(32, 8, 16, 8, 0, 0.0), [toy_clip(0)], [], EXPRESSIONS, 1e-3, 2, 2, 0, 0.0)
 
 
 def test_emotion_judge_learns_to_tell_expressions_also_mirrored():
@@ -163,6 +186,7 @@ def test_emotion_judge_learns_to_tell_expressions_also_mirrored():
         for t in range(8):
             faces[t, :, :, : int(15 * amount[t]) + 1] = 200
         clips.append(Clip(None, faces, None, np.full(8, number % 2), np.full(8, 1), False, f"id{number}", beta))
+    clips = with_usual_faces(clips)
     task = EmotionTask(EmotionNet(32, 8, 16, 8, len(EXPRESSIONS), 0.0), clips, clips, EXPRESSIONS, 3e-3, 6, 4, 0, 5.0)
     losses = []
     for step in range(60):

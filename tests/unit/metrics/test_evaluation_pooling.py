@@ -125,14 +125,8 @@ def test_moved_frames_are_the_half_that_differs_most(make_pool):
     pool = make_pool({"copy_source": table()})
     still = np.zeros((1, 68, 2), np.float32)
 
-    def analyse(path):
-        return {"landmarks_px": still if path[0] == "video" else still + np.arange(10, dtype=np.float32)[:, None, None]}
-
-    pool.scorer.analyse, pool.scorer.video_path, pool.scorer.real_path = (
-        analyse,
-        lambda row: ("video", row["clip"]),
-        lambda clip: ("real", clip),
-    )
+    pool.scorer.generated = lambda row: {"landmarks_px": still}
+    pool.scorer.real = lambda clip: {"landmarks_px": still + np.arange(10, dtype=np.float32)[:, None, None]}
     moved = moved_frames(pool)
     assert len(moved) == 18 and all(mask.tolist() == [False] * 5 + [True] * 5 for mask in moved.values())
 
