@@ -199,8 +199,8 @@ def test_stale_data_is_never_taken_under_new_parameters(first):
 
 def test_a_partial_build_is_not_certified(first):
     config = yaml.safe_load((first.path / "params.yaml").read_text())
-    old = config["flow"]["lr"]
-    first.set_parameter("flow", "lr", old / 2)
+    old = config["flow"]["history_noise"]
+    first.set_parameter("flow", "history_noise", old / 2)
     first.snakemake("models/flow/full/index.json")
     refused = first.run(sys.executable, "-m", "pipeline.record", check=False)
     assert "nothing was recorded" in refused
