@@ -40,7 +40,7 @@ class ImagegenLossParams(Section):
     warp_l1: float = Field(ge=0, description="mean absolute error of the warped source")
     warp_perceptual: float = Field(ge=0, description="feature distance of the warped source")
     landmarks: float = Field(ge=0, description="distance between where the flow sends the target's landmarks and the source's")
-    smooth: float = Field(ge=0, description="roughness of the flow [(quarter-resolution px)^2]")
+    smooth: float = Field(ge=0, description="roughness of the flow [(half-resolution px)^2]")
     code: float = Field(ge=0, description="cross-entropy of the code logits (CodeFormer: 0.5)")
     code_tokens_share: float = Field(gt=0, le=1, description="share of the tokens that enter the cross-entropy in each step")
     feature: float = Field(ge=0, description="distance of the vectors to the target's codes (CodeFormer: 1)")

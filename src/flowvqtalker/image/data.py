@@ -61,10 +61,12 @@ class FrameSet:
         rows = torch.maximum(torch.minimum(rows, self.last[target][:, None]), self.first[target][:, None])
         return Motion(self.coefficients[rows], self.coefficients[self.row[source]])
 
-    def normaliser(self, floor: float = 1e-3) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (E + 6,) of the coefficients; deviations below ``floor`` become 1."""
-        mean, std = self.coefficients.mean(0), self.coefficients.std(0, unbiased=False)
-        return mean, torch.where(std < floor, torch.ones_like(std), std)
+    def normaliser(self, floor: float = 0.04) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (E + 6,) of the coefficients; deviations are at least ``floor``.
+
+        A coefficient that hardly varies is mostly the fitter's noise and must not be blown up to the size of the jaw's opening.
+        """
+        return self.coefficients.mean(0), self.coefficients.std(0, unbiased=False).clamp_min(floor)
 
     def evenly(self, n: int) -> Tensor:
         """At most ``n`` frame indices, spread evenly."""

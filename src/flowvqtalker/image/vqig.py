@@ -200,7 +200,8 @@ class WarpNetwork(nn.Module):
     """W: flow from the source's features, modulated by sigma through AdaIN (the image level).
 
     The encoder sees only the source (its maps are kept per clip); the decoder is modulated per frame. The flow is the sum of
-    an affine motion of the whole picture, read from sigma, and a dense field at a quarter of the resolution.
+    an affine motion of the whole picture, read from sigma, and a dense field at half the resolution: lips part by two or three
+    pixels of a 128 px crop, which a field at a quarter of the resolution cannot follow.
     """
 
     def __init__(self, config: VQIGConfig) -> None:
@@ -214,7 +215,7 @@ class WarpNetwork(nn.Module):
         self.blocks = nn.ModuleList(AdaINBlock(c, dim) for c in channels[::-1] for _ in range(config.warp_blocks))
         self.up = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in ((channels[2], channels[1]), (channels[1], channels[0])))
         self.norm = AdaIN(w, dim)
-        self.dense = zero_init(conv3(w, 2))
+        self.dense = zero_init(conv3(w, 2 * 2**2))
         self.affine = zero_init(nn.Linear(dim, 6))
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -229,7 +230,7 @@ class WarpNetwork(nn.Module):
         return tuple(maps)
 
     def forward(self, maps: tuple[Tensor, ...], sigma: Tensor) -> Tensor:
-        """Flow (B, 2, H / 4, W / 4) in half sides of the picture; ``maps`` may have batch 1."""
+        """Flow (B, 2, H / 2, W / 2) in half sides of the picture; ``maps`` may have batch 1."""
         b = len(sigma)
         h = maps[2].expand(b, -1, -1, -1)
         for level in range(3):
@@ -238,7 +239,7 @@ class WarpNetwork(nn.Module):
                 h = h + maps[2 - level]
             for block in self.blocks[level * self.n_blocks : (level + 1) * self.n_blocks]:
                 h = block(h, sigma)
-        dense = self.dense(F.silu(self.norm(h, sigma))).float()
+        dense = F.pixel_shuffle(self.dense(F.silu(self.norm(h, sigma))).float(), 2)
         grid = identity_grid(dense.shape[-2], dense.shape[-1], dense.device)
         matrix = self.affine(sigma).float().unflatten(1, (2, 3))
         ones = torch.cat([grid, torch.ones_like(grid[..., :1])], -1)
@@ -311,10 +312,10 @@ class VQIG(nn.Module):
         return self.mhca.keys_values(self._tokens(codes).flatten(2).transpose(1, 2))
 
     def warp_source(self, image: Tensor, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptor sigma (B, d), flow (B, 2, H / 4, W / 4) and warped source (B, 3, H, W): all that the first phase trains."""
+        """Descriptor sigma (B, d), flow (B, 2, H / 2, W / 2) and warped source (B, 3, H, W): all that the first phase trains."""
         sigma = self.psi(motion)
         if self.warp is None:
-            return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 4, image.shape[-1] // 4), image
+            return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 2, image.shape[-1] // 2), image
         flow = self.warp(self.warp.encode(image), sigma)
         return sigma, flow, warp_image(image, flow)
 

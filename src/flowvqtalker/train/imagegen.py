@@ -26,7 +26,7 @@ class ImagegenLosses:
     Attributes:
         warp_l1, warp_perceptual: of the warped source.
         landmarks: of the distance [share of half the picture's side] between where the flow sends the target's landmarks and the source's.
-        smooth: of the squared differences of neighbouring flow vectors, in quarter-resolution pixels.
+        smooth: of the squared differences of neighbouring flow vectors, in half-resolution pixels.
         code: cross-entropy of the code logits.
         code_tokens_share: share of the tokens, drawn anew in each step, that enter the cross-entropy.
         feature: squared distance of the vectors to the target's codes, in units of the codes' mean variance.
