@@ -10,46 +10,13 @@ next to nothing within minutes (measured: chance after 1100 steps); telling the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_shape
-from flowvqtalker.experts.layers import conv_block, to_float
-
-#: Directions and cell size of the edge maps.
-N_ORIENTATIONS, CELL_PX = 8, 4
-
-
-def edge_energy(pictures: Tensor) -> Tensor:
-    """Strength of the grey picture's edges by direction and cell, divided by the strength around: what a face is doing, whatever its skin and light.
-
-    A smooth relative of histograms of oriented gradients (Dalal and Triggs, CVPR 2005).
-
-    Args:
-        pictures: (N, 3, H, W) float [-1, 1].
-
-    Returns:
-        (N, 8, H / 4, W / 4) float, not negative.
-    """
-    grey = 127.5 * pictures.mean(dim=1, keepdim=True)
-    padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
-    across, down = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    strength = (across.square() + down.square() + 1e-6).sqrt()
-    angle = torch.arange(N_ORIENTATIONS, device=pictures.device) * (2.0 * math.pi / N_ORIENTATIONS)
-    along = (across * angle.cos().view(1, -1, 1, 1) + down * angle.sin().view(1, -1, 1, 1)).clamp(min=0) / strength
-    energy = F.avg_pool2d(along.square().square() * strength, CELL_PX)
-    around = F.avg_pool2d(energy.square().sum(dim=1, keepdim=True), 3, 1, 1, count_include_pad=False).sqrt()
-    return 4.0 * energy / (around + 4.0)
-
-
-def mirrored_edges(maps: Tensor) -> Tensor:
-    """Edge maps (..., 8, H, W) of the mirrored picture: columns turn around, and so do directions (k -> 4 - k)."""
-    order = [(N_ORIENTATIONS // 2 - k) % N_ORIENTATIONS for k in range(N_ORIENTATIONS)]
-    return maps[..., order, :, :].flip(-1)
+from flowvqtalker.experts.layers import CELL_PX, N_ORIENTATIONS, conv_block, edge_energy, to_float
 
 
 def usual_face(faces: Sequence[Tensor], every: int = 1) -> Tensor:

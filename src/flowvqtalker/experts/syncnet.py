@@ -13,10 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_shape
-from flowvqtalker.experts.layers import conv_block, to_float
+from flowvqtalker.experts.layers import N_ORIENTATIONS, conv_block, edge_energy, to_float
 
 #: Picture frames that one embedding sees, centred.
 WINDOW_FRAMES = 5
+
+
+def lip_maps(mouths: Tensor) -> Tensor:
+    """What the picture part sees: edges by direction and the colours of the picture without its mean and contrast, at half the resolution.
+
+    Args:
+        mouths: (N, 3, s, s) float [-1, 1].
+
+    Returns:
+        (N, 11, s / 2, s / 2).
+    """
+    plain = mouths - mouths.mean(dim=(2, 3), keepdim=True)
+    plain = plain / (plain.std(dim=(1, 2, 3), keepdim=True) + 0.02)
+    return torch.cat([edge_energy(mouths, cell_px=2), F.avg_pool2d(plain, 2)], dim=1)
 
 
 class SyncNet(nn.Module):
@@ -33,7 +47,7 @@ class SyncNet(nn.Module):
         if size_px % 16:
             raise ValueError(f"size_px: must be divisible by 16, got {size_px}")
         self.size_px = size_px
-        channels = [3, width, 2 * width, 3 * width, 4 * width]
+        channels = [N_ORIENTATIONS + 3, 2 * width, 3 * width, 4 * width]
         self.picture = nn.Sequential(*(conv_block(a, b) for a, b in itertools.pairwise(channels)))
         self.picture_out = nn.Linear(4 * width * (size_px // 16) ** 2, 2 * dim)
         self.join = nn.Conv1d(2 * dim, dim, WINDOW_FRAMES, padding=WINDOW_FRAMES // 2)
@@ -57,7 +71,7 @@ class SyncNet(nn.Module):
             (B, T, D) unit vectors; at the ends the missing frames are zeros.
         """
         check_shape("mouths", mouths, (None, None, 3, self.size_px, self.size_px))
-        features = self.picture_out(self.picture(to_float(mouths.flatten(0, 1))).flatten(1))
+        features = self.picture_out(self.picture(lip_maps(to_float(mouths.flatten(0, 1)))).flatten(1))
         series = F.silu(features).view(*mouths.shape[:2], -1).transpose(1, 2)
         return F.normalize(self.join(series).transpose(1, 2), dim=-1)
 

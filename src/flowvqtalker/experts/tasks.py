@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowvqtalker.experts.emotion import CELL_PX, N_ORIENTATIONS, EmotionNet, mirrored_edges, usual_face
+from flowvqtalker.experts.emotion import EmotionNet, usual_face
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
-from flowvqtalker.experts.layers import augment, to_float
+from flowvqtalker.experts.layers import CELL_PX, N_ORIENTATIONS, augment, mirrored_edges, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
 from flowvqtalker.metrics.sync import window_offsets
 

@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from flowvqtalker.checks import MissingWeightsError, ShapeError
 from flowvqtalker.experts import judge, pyfeat
 from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_frames
-from flowvqtalker.experts.emotion import EmotionNet, edge_energy, mirrored_edges
+from flowvqtalker.experts.emotion import EmotionNet
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
-from flowvqtalker.experts.layers import augment, to_float
+from flowvqtalker.experts.layers import augment, edge_energy, mirrored_edges, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
 from flowvqtalker.experts.tasks import (
     Clip,
