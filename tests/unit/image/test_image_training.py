@@ -137,4 +137,8 @@ def test_normaliser_does_not_blow_up_constant_coefficients():
     coefficients = frames.coefficients.clone()
     coefficients[:, 2] = 0.7
     mean, std = dataclasses.replace(frames, coefficients=coefficients).normaliser()
-    assert mean[2].item() == pytest.approx(0.7) and std[2].item() == pytest.approx(0.04) and std[0] == pytest.approx(coefficients[:, 0].std(unbiased=False).item())
+    assert (
+        mean[2].item() == pytest.approx(0.7)
+        and std[2].item() == pytest.approx(0.04)
+        and std[0] == pytest.approx(coefficients[:, 0].std(unbiased=False).item())
+    )
