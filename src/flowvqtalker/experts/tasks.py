@@ -290,7 +290,10 @@ def emotion_accuracy(network: EmotionNet, clips: list[Clip]) -> dict[str, float]
     """Clip accuracy [%], pooled and by level, and the mean cross-entropy (to select by)."""
     if not clips:
         return {}
-    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces, clip.usual) for clip in clips]))
+    usual = [clip.usual for clip in clips if clip.usual is not None]
+    if len(usual) < len(clips):
+        raise ValueError("clips: give them their persons' usual faces first (with_usual_faces)")
+    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces, face) for clip, face in zip(clips, usual, strict=True)]))
     labels = torch.tensor([int(clip.emotion[0]) for clip in clips])
     levels = np.array([int(clip.level[0]) for clip in clips])
     right = (logits.argmax(1) == labels).numpy()
