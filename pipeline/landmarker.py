@@ -1,4 +1,4 @@
-"""Step `landmarker`: train presence, box and 68 points on the corpus' training split and its truth.
+"""Step `landmarker`: train presence, box, 68 points and blendshapes on the corpus' training split and its truth.
 
 Reads data/corpus; writes models/landmarker/{model.pt, history.csv, metrics.json}. Nothing is trained, and the model says so, when
 ``landmarks.backend`` is another than ``trained``.
@@ -17,7 +17,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from flowvqtalker.landmarks import network, samples, schema
+from flowvqtalker.face.expressions import EXPRESSIONS
+from flowvqtalker.fit.blendshapes import beta_to_blendshapes
+from flowvqtalker.landmarks import align, network, samples, schema
 from flowvqtalker.render.background import make_background
 from flowvqtalker.seeding import numpy_generator, torch_generator
 from flowvqtalker.train import loop
@@ -28,7 +30,7 @@ from pipeline.io import read_index, read_npz
 from pipeline.params.landmarker import NetworkTraining
 from pipeline.training import TrainingFolder, main
 
-Pictures = tuple[np.ndarray, np.ndarray]
+Pictures = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class FinderTask(loop.Task):
@@ -77,6 +79,38 @@ class PointsTask(loop.Task):
         return {**logs, "loss": float(loss)}
 
 
+class RefinerTask(loop.Task):
+    """Refiner on aligned faces."""
+
+    def __init__(self, net: network.Refiner, train: samples.Samples, val: samples.Samples, ctx: Context) -> None:
+        self.net, self.train, self.val, self.cfg, self.setup = net, train, val, ctx.cfg, ctx.cfg.refiner
+        self.modules: dict[str, nn.Module] = {"net": net}
+        self.optimizers = {"net": torch.optim.AdamW(net.parameters(), lr=self.setup.lr, weight_decay=self.setup.weight_decay)}
+        self.ema_names = ("net",)
+        net.template.copy_(align.mean_shape(train.points))
+
+    def draw(self, step: int, generator: torch.Generator) -> Any:
+        return samples.draw_aligned(self.train, self.net.template, self.setup.batch, self.net.size_px, generator)
+
+    def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        with autocast(self.cfg.precision):
+            points, scores = self.net(batch[0])
+        yield "net", *self.loss(points, scores, batch)
+
+    def loss(self, points: Tensor, scores: Tensor, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the points plus that of the scores."""
+        loss, logs = network.point_error(points, batch[1], gap_weight=self.cfg.gap_weight)
+        score_loss, score_logs = network.score_loss(scores, batch[2])
+        return loss + self.cfg.score_weight * score_loss, {**logs, **score_logs}
+
+    def validate(self, step: int) -> dict[str, float]:
+        generator = torch_generator("landmarker", "validate")
+        batch = samples.draw_aligned(self.val, self.net.template, self.cfg.validation_samples, self.net.size_px, generator)
+        points, scores = self.net(batch[0])
+        loss, logs = self.loss(points, scores, batch)
+        return {**logs, "loss": float(loss)}
+
+
 def autocast(precision: str) -> Any:
     """bf16 convolutions, or nothing."""
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
@@ -88,12 +122,12 @@ def spread(count: int, wanted: int) -> np.ndarray:
 
 
 def read_pictures(row: pd.Series, root: Path, wanted: int | None) -> Pictures:
-    """Frames and true landmarks of one corpus row, at most ``wanted`` evenly spread frames of it."""
+    """Frames, true landmarks and true blendshape scores of one corpus row, at most ``wanted`` evenly spread frames of it."""
     truth = read_npz(root / (row.file if row.kind == "stills" else row.truth))
     count = len(truth["landmarks_px"])
     index = np.arange(count) if wanted is None else spread(count, wanted)
     frames = truth["frames"][index] if row.kind == "stills" else media.read_frames(root / row.file, index)
-    return frames, truth["landmarks_px"][index].astype(np.float32)
+    return frames, truth["landmarks_px"][index].astype(np.float32), beta_to_blendshapes(truth["beta"][index], EXPRESSIONS)
 
 
 def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
@@ -145,11 +179,14 @@ def train(task: loop.Task, name: str, setup: NetworkTraining, ctx: Context, fold
 def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame) -> dict[str, float]:
     """Errors on whole clips of the validation identities, as `crop` will meet them, and on faceless pictures."""
     root = ctx.reads["corpus"].parent
-    found, truth = [], []
+    found, truth, scored, scores = [], [], [], []
     for _, row in rows_of(table, "val").iterrows():
-        frames, points = read_pictures(row, root, None)
-        found.append(finder.detect(frames, video=row.kind == "video").landmarks_px)
+        frames, points, shapes = read_pictures(row, root, None)
+        seen = finder.detect(frames, video=row.kind == "video")
+        found.append(seen.landmarks_px)
         truth.append(points)
+        scored.append(seen.blendshapes)
+        scores.append(shapes)
     points, right = np.concatenate(found), np.concatenate(truth)
     seen = schema.has_face(points)
     size = (ctx.cfg.finder.size_px * 2, ctx.cfg.finder.size_px * 2)
@@ -161,6 +198,13 @@ def measure(finder: network.TrainedLandmarker, ctx: Context, table: pd.DataFrame
     }
     if seen.any():
         values["error_pct"] = 100.0 * float(schema.landmark_error(points[seen], right[seen]).mean())
+    pair = np.stack([np.concatenate(scored)[seen], np.concatenate(scores)[seen]])
+    if seen.any():
+        values["score_rmse"] = float(np.sqrt(np.square(pair[0] - pair[1]).mean()))
+    for name in ("jawOpen", "eyeBlinkLeft", "browInnerUp", "browDownLeft", "mouthSmileLeft", "mouthFrownLeft", "noseSneerLeft"):
+        both = pair[:, :, schema.BLENDSHAPES.index(name)]
+        if both.shape[1] > 2 and (both.std(axis=1) > 0).all():
+            values[f"{name}_correlation"] = float(np.corrcoef(both)[0, 1])
     for name, measured in (("eye", lambda shape: schema.eye_openness(shape).mean(axis=-1)), ("lip", schema.lip_aperture)):
         pair = np.stack([measured(points[seen]), measured(right[seen])])
         if pair.shape[1] > 2 and (pair.std(axis=1) > 0).all():
@@ -178,18 +222,20 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     torch.manual_seed(ctx.seed)
     finder = network.channels_last(network.FaceFinder(ctx.cfg.finder.size_px, ctx.cfg.finder.channels))
     points = network.channels_last(network.PointNet(ctx.cfg.points.size_px, ctx.cfg.points.channels))
+    refiner = network.channels_last(network.Refiner(ctx.cfg.refiner.size_px, ctx.cfg.refiner.channels))
     data, held_out = gather(ctx, table, "train"), gather(ctx, table, "val")
     ctx.log.info("%d faces to learn from, %d to watch", len(data), len(held_out))
     weights = {
         "points": train(PointsTask(points, data, held_out, ctx), "points", ctx.cfg.points, ctx, folder),
         "finder": train(FinderTask(finder, data, held_out, ctx), "finder", ctx.cfg.finder, ctx, folder),
+        "refiner": train(RefinerTask(refiner, data, held_out, ctx), "refiner", ctx.cfg.refiner, ctx, folder),
     }
-    finder.load_state_dict(weights["finder"])
-    points.load_state_dict(weights["points"])
-    landmarker = network.TrainedLandmarker(finder, points, min_score=landmarks.min_score)
+    for name, net in (("finder", finder), ("points", points), ("refiner", refiner)):
+        net.load_state_dict(weights[name])
+    landmarker = network.TrainedLandmarker(finder, points, refiner, min_score=landmarks.min_score)
     metrics = measure(landmarker, ctx, table)
     ctx.log.info("held-out identities: %s", {name: round(value, 3) for name, value in metrics.items()})
-    folder.publish({"model.pt": network.pack(weights["finder"], weights["points"], like=landmarker), "metrics.json": metrics})
+    folder.publish({"model.pt": network.pack(weights, like=landmarker), "metrics.json": metrics})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ rule landmarker:
         log_of("landmarker"),
     benchmark:
         benchmark_of("landmarker")
-    threads: 1
+    threads: 2
     resources:
         gpu=1,
     shell:

@@ -138,4 +138,5 @@ def source_picture(ctx: Context, clip: ScoredClip) -> tuple[Source, int]:
     seen = np.flatnonzero(np.isfinite(fit["error_px"]))
     frame = int(seen[fit["beta"][seen].sum(1).argmin()] if clip.source_kind == "enrolment" else seen[0])
     picture = read_frames(ctx.reads["crop"].parent / clip.source_row["video"], [frame])[0]
-    return Source(picture, fit["beta"][frame], fit["pose"][frame]), frame
+    landmarks = read_npz(ctx.reads["crop"].parent / clip.source_row["landmarks"])["landmarks_px"]
+    return Source(picture, fit["beta"][frame], fit["pose"][frame], landmarks[frame]), frame

@@ -29,11 +29,13 @@ class Source:
         image: (S, S, 3) uint8 RGB crop.
         beta: (E,) fitted expression.
         pose: (6,) fitted pose in the crop camera [rad, cm].
+        landmarks_px: (68, 2) landmarks in the crop [px].
     """
 
     image: np.ndarray
     beta: np.ndarray
     pose: np.ndarray
+    landmarks_px: np.ndarray
 
 
 class Models:
@@ -101,7 +103,8 @@ def sample_motion(flow: MotionFlow, requests: Sequence[MotionRequest], *, temper
 def render_frames(vqig: VQIG, source: Source, beta: np.ndarray, pose: np.ndarray, *, batch: int, precision: str) -> np.ndarray:
     """Frames (T, S, S, 3) uint8 of the source moved by beta (T, E) and pose (T, 6)."""
     image = torch.from_numpy(np.ascontiguousarray(source.image)).permute(2, 0, 1).float() / 255
-    state = vqig.prepare_source(image, torch.from_numpy(source.beta), torch.from_numpy(source.pose), precision=precision)
+    known = (torch.from_numpy(np.ascontiguousarray(part)) for part in (source.beta, source.pose, source.landmarks_px))
+    state = vqig.prepare_source(image, *known, precision=precision)
     return vqig.render_clip(state, torch.from_numpy(beta), torch.from_numpy(pose), batch_size=batch, precision=precision).numpy()
 
 

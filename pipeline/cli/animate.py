@@ -136,7 +136,7 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
     prior = None if found.blendshapes is None else blendshapes_to_beta(found.blendshapes, studio.basis.names)
     alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=1, neutral=False, prior_mean=prior)
     result = fit_clip(studio.basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=False)
-    return Source(picture, result.beta[0], result.pose[0])
+    return Source(picture, result.beta[0], result.pose[0], landmarks[0])
 
 
 def animate(

@@ -32,6 +32,7 @@ class Fit3dmmParams(Section):
     jaw_line_weight: float = Field(gt=0, le=1, description="weight of points 0-16, which slide along the face [1]")
     gap_weight: float = Field(ge=0, le=10, description="weight of lid and lip gaps relative to points [1]")
     expression_sd: float = Field(gt=0, le=5, description="prior spread of an expression coefficient before its shape's factor [1]")
+    blendshape_sd: float = Field(gt=0, le=5, description="the same around the blendshape scores of a landmark back end that gives them [1]")
     asymmetry_sd: float = Field(gt=0, le=5, description="prior spread of left-right differences before the shape's factor [1]")
     identity_sd: float = Field(gt=0, le=10, description="prior spread of identity coefficients relative to people's [1]")
     smooth_sd: float = Field(gt=0, le=5, description="ordinary change of slow shapes between frames [1]")

@@ -21,6 +21,7 @@ class ImagegenModelParams(Section):
     heads: int = Field(ge=1, le=64, description="attention heads; divides width")
     layers: int = Field(ge=1, le=48, description="Transformer layers")
     merge: int = Field(ge=1, le=4, description="tokens of a merge x merge square share one Transformer vector")
+    points: bool = Field(description="move the source's landmarks by the motion and let the flow follow them")
     warp: bool = Field(description="warp the source (variant no_warp: false)")
     phi: bool = Field(description="modulate the warped features with the source's codes (no_phi: false)")
     mhca: bool = Field(description="cross-attention to the source's codes (no_mhca: false)")
@@ -41,6 +42,7 @@ class ImagegenLossParams(Section):
     warp_perceptual: float = Field(ge=0, description="feature distance of the warped source")
     landmarks: float = Field(ge=0, description="distance between where the flow sends the target's landmarks and the source's")
     smooth: float = Field(ge=0, description="roughness of the flow [(half-resolution px)^2]")
+    keep: float = Field(ge=0, description="weight of changing what the warped source shows")
     code: float = Field(ge=0, description="cross-entropy of the code logits (CodeFormer: 0.5)")
     code_tokens_share: float = Field(gt=0, le=1, description="share of the tokens that enter the cross-entropy in each step")
     feature: float = Field(ge=0, description="distance of the vectors to the target's codes (CodeFormer: 1)")
@@ -49,6 +51,8 @@ class ImagegenLossParams(Section):
     gan: float = Field(ge=0, description="adversarial loss; 0 trains no discriminator")
     mouth: float = Field(ge=0, description="extra weight of the mouth's box")
     eyes: float = Field(ge=0, description="extra weight of the eyes' boxes")
+    brows: float = Field(ge=0, description="extra weight of the brows' box")
+    face: float = Field(ge=0, description="extra weight of the face")
 
 
 class ImagegenParams(Section):

@@ -10,7 +10,7 @@ __all__ = ["LandmarkerParams", "NetworkTraining"]
 
 
 class NetworkTraining(Section):
-    """One of the two networks."""
+    """One of the three networks."""
 
     size_px: int = Field(ge=32, le=256, multiple_of=16, description="side of the network's input [px]")
     channels: tuple[int, ...] = Field(min_length=2, max_length=3, description="widths by resolution; multiples of 32 are fast in bf16")
@@ -26,7 +26,7 @@ class NetworkTraining(Section):
 
 
 class LandmarkerParams(Section):
-    """Training of presence, box and 68 points on the corpus' training split and its truth."""
+    """Training of presence, box, 68 points and blendshapes on the corpus' training split and its truth."""
 
     video_frames_per_clip: int = Field(ge=1, le=1000, description="frames taken of each talking clip, evenly spread")
     stills_per_clip: int = Field(ge=1, le=1000, description="pictures taken of each clip of stills")
@@ -35,5 +35,7 @@ class LandmarkerParams(Section):
     precision: Literal["fp32", "bf16"] = Field(description="number format of the training's convolutions")
     map_weight: float = Field(ge=0, le=10, description="weight of the maps' cross-entropy beside the points' error")
     gap_weight: float = Field(ge=0, le=10, description="weight of the lid and lip gaps' error")
+    score_weight: float = Field(ge=0, le=10, description="weight of the blendshape scores' error beside the points' error")
     finder: NetworkTraining
     points: NetworkTraining
+    refiner: NetworkTraining

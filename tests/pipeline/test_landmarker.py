@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.landmarks.network import TrainedLandmarker
 from pipeline import landmarker
 from pipeline.errors import PipelineError
@@ -32,7 +33,7 @@ def training(**changes) -> NetworkTraining:
 def make_ctx(root: Path, backend: str = "trained", **changes) -> SimpleNamespace:
     values = {
         "video_frames_per_clip": 2, "stills_per_clip": 6, "faceless": 4, "validation_samples": 8, "precision": "fp32", "map_weight": 0.05,
-        "gap_weight": 0.5, "finder": training(), "points": training(channels=(16, 16, 16)),
+        "gap_weight": 0.5, "score_weight": 0.1, "finder": training(), "points": training(channels=(16, 16, 16)), "refiner": training(),
     }  # fmt: skip
     landmarks = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False)
     return SimpleNamespace(
@@ -48,7 +49,10 @@ def corpus(tmp_path) -> Path:
     rows = []
     for number, split in enumerate(("train", "val")):
         frames, points = make_pictures(8, 64, number)
-        write_npz(tmp_path / "corpus" / "stills" / f"s{number}.npz", {"frames": frames, "landmarks_px": points.astype(np.float32)})
+        beta = np.zeros((len(frames), len(EXPRESSIONS)), np.float32)
+        write_npz(
+            tmp_path / "corpus" / "stills" / f"s{number}.npz", {"frames": frames, "landmarks_px": points.astype(np.float32), "beta": beta}
+        )
         rows.append(
             {
                 "clip": f"s{number}",

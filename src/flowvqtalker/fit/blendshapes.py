@@ -1,6 +1,6 @@
-"""MediaPipe's 52 blendshape scores as expected expression coefficients.
+"""Blendshape scores of a landmark back end as expected expression coefficients, and back.
 
-MediaPipe's face landmarker scores ARKit's shapes with "Left" and "Right" spelled out, both from the subject's view; our names end in _L and
+MediaPipe's face landmarker, whose order is kept, scores ARKit's shapes with "Left" and "Right" spelled out, both from the subject's view; our names end in _L and
 _R and keep the two sides of browInnerUp and cheekPuff apart.
 """
 
@@ -8,17 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Order of the scores in MediaPipe's result (category names of its face landmarker task; index 0 is no shape).
-MEDIAPIPE_BLENDSHAPES: tuple[str, ...] = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
-    "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight",
-    "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft",
-    "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight",
-    "mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft",
-    "mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
-    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight",
-)  # fmt: skip
+from flowvqtalker.face.expressions import BLENDSHAPES
+
 _SHARED = ("browInnerUp", "cheekPuff")
 
 
@@ -34,8 +25,8 @@ def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarra
     """Reorder blendshape scores to a face model's shapes.
 
     Args:
-        scores: (T, 52) in [0, 1], MediaPipe's order; NaN where no face was found.
-        names: E shape names; names that MediaPipe lacks stay at zero.
+        scores: (T, 52) in [0, 1] in the order of ``face.expressions.BLENDSHAPES``; NaN where no face was found.
+        names: E shape names; names without a score stay at zero.
 
     Returns:
         (T, E) float32 in [0, 1]; rows without a face are zero. Looking down fades as the lids close.
@@ -43,9 +34,9 @@ def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarra
     Raises:
         ValueError: another number of columns.
     """
-    if scores.ndim != 2 or scores.shape[1] != len(MEDIAPIPE_BLENDSHAPES):
-        raise ValueError(f"blendshapes: expected (T, {len(MEDIAPIPE_BLENDSHAPES)}), got {scores.shape}")
-    column = {name: index for index, name in enumerate(MEDIAPIPE_BLENDSHAPES)}
+    if scores.ndim != 2 or scores.shape[1] != len(BLENDSHAPES):
+        raise ValueError(f"blendshapes: expected (T, {len(BLENDSHAPES)}), got {scores.shape}")
+    column = {name: index for index, name in enumerate(BLENDSHAPES)}
     beta = np.zeros((len(scores), len(names)), dtype=np.float32)
     for index, name in enumerate(names):
         if arkit_name(name) in column:
@@ -55,3 +46,21 @@ def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarra
         if f"eyeBlink_{side}" in names and f"eyeLookDown_{side}" in names:
             beta[:, names.index(f"eyeLookDown_{side}")] *= 1 - beta[:, names.index(f"eyeBlink_{side}")]
     return beta
+
+
+def beta_to_blendshapes(beta: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Expression coefficients as blendshape scores: where two shapes share a score it is their mean; scores without a shape are 0.
+
+    Args:
+        beta: (T, E).
+        names: E shape names.
+
+    Returns:
+        (T, 52) float32 in the order of ``face.expressions.BLENDSHAPES``.
+    """
+    scores = np.zeros((len(beta), len(BLENDSHAPES)), dtype=np.float32)
+    for index, score in enumerate(BLENDSHAPES):
+        columns = [column for column, name in enumerate(names) if arkit_name(name) == score]
+        if columns:
+            scores[:, index] = beta[:, columns].mean(axis=1)
+    return scores

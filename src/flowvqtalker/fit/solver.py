@@ -38,13 +38,14 @@ class FitConfig:
         jaw_line_weight: weight of points 0-16 relative to the others [0, 1].
         gap_weight: weight of lid and lip gaps relative to single points.
         expression_sd: prior standard deviation of an expression coefficient, before the factor of its shape.
+        blendshape_sd: the same around the landmark back end's blendshape scores, where it gives them.
         asymmetry_sd: prior standard deviation of a difference between the left and right of a shape, before its factor.
         identity_sd: prior standard deviation of an identity coefficient [its spread over people].
         smooth_sd: change between neighbouring frames that is ordinary for slow shapes [coefficient].
         smooth_fast_sd: the same for blinks, jaw and mouth.
         smooth_angle_rad: the same for head angles.
         smooth_shift_cm: the same for the head's place.
-        neutral_sd_share: factor on expression_sd for frames known to be neutral (enrolment).
+        neutral_sd_share: factor on the prior standard deviation for frames known to be neutral (enrolment).
         iterations: Gauss-Newton steps of the frames.
         identity_iterations: Gauss-Newton steps of the identity.
     """
@@ -53,6 +54,7 @@ class FitConfig:
     jaw_line_weight: float
     gap_weight: float
     expression_sd: float
+    blendshape_sd: float
     asymmetry_sd: float
     identity_sd: float
     smooth_sd: float
@@ -107,7 +109,7 @@ class _Problem:
     """Landmarks, priors and weights of some frames that share one identity."""
 
     def __init__(
-        self, basis: LandmarkBasis, landmarks: Tensor, camera: Camera, config: FitConfig, prior_mean: Tensor, sd_share: Tensor
+        self, basis: LandmarkBasis, landmarks: Tensor, camera: Camera, config: FitConfig, prior_mean: Tensor | None, sd_share: Tensor
     ) -> None:
         self.basis, self.landmarks, self.camera, self.config = basis, landmarks, camera, config
         whitener, self.point_weights = _whitener(config, landmarks.dtype)
@@ -115,8 +117,8 @@ class _Problem:
         # Only the gram matrix matters: its root has 68 rows whatever the number of gaps.
         gram = whitener.T @ whitener + 1e-9 * torch.eye(68, dtype=landmarks.dtype)
         self.root = torch.linalg.cholesky(gram).T / sd_px
-        self.prior_mean = prior_mean
-        sd = (config.expression_sd * basis.sd_factor)[None] * sd_share[:, None]
+        self.prior_mean = landmarks.new_zeros(len(landmarks), basis.n_expression) if prior_mean is None else prior_mean
+        sd = ((config.expression_sd if prior_mean is None else config.blendshape_sd) * basis.sd_factor)[None] * sd_share[:, None]
         self.free = basis.sd_factor > 0
         diagonal = torch.where(self.free[None], sd.clamp_min(1e-9) ** -2, torch.zeros_like(sd))
         self.precision = torch.diag_embed(diagonal) + basis.asymmetry.T @ basis.asymmetry / config.asymmetry_sd**2
@@ -207,7 +209,7 @@ def fit_identity(
     if basis.n_identity == 0:
         return alpha
     share = torch.where(neutral, config.neutral_sd_share, 1.0).to(landmarks.dtype)
-    problem = _Problem(basis, landmarks, camera, config, beta.clone(), share)
+    problem = _Problem(basis, landmarks, camera, config, prior_mean, share)
     pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
     sd = basis.identity_sd * config.identity_sd
     prior = torch.diag(sd**-2)
@@ -278,7 +280,7 @@ def fit_frames(
     rest = torch.zeros(n_frames, basis.n_expression, dtype=landmarks.dtype)
     beta = rest if prior_mean is None else prior_mean.clone()
     share = torch.full((n_frames,), config.neutral_sd_share if is_neutral else 1.0, dtype=landmarks.dtype)
-    problem = _Problem(basis, landmarks, camera, config, beta.clone(), share)
+    problem = _Problem(basis, landmarks, camera, config, prior_mean, share)
     pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
     fast = torch.where(basis.fast, config.smooth_fast_sd, config.smooth_sd).to(landmarks.dtype)
     sds = torch.cat([fast.new_full((3,), config.smooth_angle_rad), fast.new_full((3,), config.smooth_shift_cm), fast])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowvqtalker.checks import check_shape
-from flowvqtalker.image.vqig import Motion
+from flowvqtalker.image.vqig import Motion, unit_points
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class FrameSet:
         return (self.images[index].float() / 255).contiguous(memory_format=torch.channels_last)
 
     def motion(self, target: Tensor, source: Tensor, reach: int) -> Motion:
-        """Coefficients of target frames (B,), in windows of ``reach`` frames on each side, and of source frames (B,)."""
+        """Coefficients of target frames (B,), in windows of ``reach`` frames on each side; coefficients and landmarks of source frames (B,)."""
         rows = self.row[target][:, None] + torch.arange(-reach, reach + 1)
         rows = torch.maximum(torch.minimum(rows, self.last[target][:, None]), self.first[target][:, None])
-        return Motion(self.coefficients[rows], self.coefficients[self.row[source]])
+        points = unit_points(self.landmarks[source], self.size_px)
+        return Motion(self.coefficients[rows], self.coefficients[self.row[source]], points)
 
     def normaliser(self, floor: float = 0.04) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (E + 6,) of the coefficients; deviations are at least ``floor``.

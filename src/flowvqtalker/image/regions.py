@@ -8,6 +8,7 @@ from torch import Tensor
 MOUTH = slice(48, 68)
 RIGHT_EYE = slice(36, 42)
 LEFT_EYE = slice(42, 48)
+BROWS = slice(17, 28)
 
 
 def box_mask(points: Tensor, size_px: int, grow: float, least_px: float) -> Tensor:
@@ -42,6 +43,11 @@ def eyes_mask(landmarks: Tensor, size_px: int) -> Tensor:
     return torch.maximum(*boxes)
 
 
+def brows_mask(landmarks: Tensor, size_px: int) -> Tensor:
+    """Box of both brows and the skin between and above them (B, 1, S, S) of landmarks (B, 68, 2) px: where frowns and raised brows show."""
+    return box_mask(landmarks[:, BROWS], size_px, 0.08, size_px / 20)
+
+
 def face_mask(landmarks: Tensor, size_px: int) -> Tensor:
     """Convex hull of the face, its brow line raised to take in the forehead.
 
@@ -66,17 +72,23 @@ def face_mask(landmarks: Tensor, size_px: int) -> Tensor:
     return inside.reshape(-1, 1, size_px, size_px).float()
 
 
-def loss_weight(landmarks: Tensor, size_px: int, mouth: float, eyes: float) -> Tensor:
-    """Weight of each pixel in the losses: 1 + mouth in the mouth's box + eyes in the eyes' boxes, with mean 1 per picture.
+def loss_weight(landmarks: Tensor, size_px: int, mouth: float, eyes: float, brows: float = 0.0, face: float = 0.0) -> Tensor:
+    """Weight of each pixel in the losses: 1 plus what the regions that hold it add, with mean 1 per picture.
 
     Args:
         landmarks: (B, 68, 2) px; a picture with NaN gets weight 1 everywhere.
         size_px: side of the picture.
-        mouth: extra weight of the mouth.
-        eyes: extra weight of the eyes.
+        mouth: extra weight of the mouth's box.
+        eyes: extra weight of the eyes' boxes.
+        brows: extra weight of the brows' box.
+        face: extra weight of the face.
 
     Returns:
         (B, 1, S, S) float32.
     """
     weight = 1 + mouth * mouth_mask(landmarks, size_px) + eyes * eyes_mask(landmarks, size_px)
+    if brows:
+        weight = weight + brows * brows_mask(landmarks, size_px)
+    if face:
+        weight = weight + face * face_mask(landmarks, size_px)
     return weight / weight.mean((1, 2, 3), keepdim=True)

@@ -2,17 +2,17 @@
 
     z_c = E_h(I_0) quantised          identity and texture of the source
     sigma = psi(beta, rho)            motion descriptor of a window around the frame
-    I_w = W(I_0, sigma)               source warped by an AdaIN-modulated flow network
+    I_w = W(I_0, sigma)               source warped by an AdaIN-modulated flow network and by its moved landmarks
     z_w = E_w(I_w)                    features of the warped picture
     z_f = phi(z_w, z_c)               spatial modulation
     MHCA(query z_f, key/value z_c)    texture that the warp lost
-    T                                 Transformer, AdaIN by sigma; its vectors look up the nearest codes in C
+    T                                 Transformer, AdaIN by sigma; where its mask opens, its vectors replace z_w; they look up codes in C
     frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
 of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/imagegen.md).
-E_h, C and D_h come frozen from the codebook; E_w starts as a copy of E_h and every other branch starts at zero, so that an
-untrained VQIG already shows the source as the codebook reproduces it.
+E_h, C and D_h come frozen from the codebook; E_w is a frozen copy of E_h and every other branch starts at zero, so that an
+untrained VQIG already shows the source as the codebook reproduces it, and a trained one changes only what the warp cannot do.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from flowvqtalker.image.layers import (
 )
 
 POSE_DIM = 6
+N_POINTS = 68
+#: Reaches of a moved landmark in half sides of the picture: 20, 6 and 1.5 px of 128; two lids are about 4 px apart.
+POINT_RADII = (20 / 64, 6 / 64, 1.5 / 64)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class VQIGConfig:
         heads: attention heads.
         layers: Transformer layers.
         merge: tokens of a merge x merge square share one Transformer vector.
+        points: move the source's landmarks by the motion and let the flow follow them.
         warp: warp the source (variant no_warp: the source enters E_w as it is).
         phi: modulate z_w with z_c (variant no_phi: z_f = z_w).
         mhca: attend to z_c (variant no_mhca).
@@ -73,6 +77,7 @@ class VQIGConfig:
     heads: int
     layers: int
     merge: int
+    points: bool
     warp: bool
     phi: bool
     mhca: bool
@@ -86,10 +91,12 @@ class Motion(NamedTuple):
     Attributes:
         window: (B, 2 w + 1, E + 6) coefficients [beta | pose (rad, cm)] around each frame.
         source: (B, E + 6) coefficients of each source picture.
+        points: (B, 68, 2) landmarks of each source picture, (u, v) from -1 to 1 between the picture's edges.
     """
 
     window: Tensor
     source: Tensor
+    points: Tensor
 
 
 class SourceState(NamedTuple):
@@ -98,6 +105,7 @@ class SourceState(NamedTuple):
     Attributes:
         image: (1, 3, H, W) in [0, 1].
         coefficients: (1, E + 6).
+        points: (1, 68, 2) landmarks, from -1 to 1 between the picture's edges.
         codes: (1, D, h, w), z_c.
         warp_maps: feature maps of the warp network's encoder.
         keys_values: keys and values of the cross-attention, or None without it.
@@ -105,6 +113,7 @@ class SourceState(NamedTuple):
 
     image: Tensor
     coefficients: Tensor
+    points: Tensor
     codes: Tensor
     warp_maps: tuple[Tensor, ...]
     keys_values: tuple[Tensor, Tensor] | None
@@ -117,6 +126,8 @@ class Output(NamedTuple):
     warped: Tensor
     flow: Tensor
     vectors: Tensor | None
+    mask: Tensor | None
+    points: Tensor | None
 
 
 def make_windows(coefficients: Tensor, reach: int) -> Tensor:
@@ -187,21 +198,85 @@ class Descriptor(nn.Module):
         self.temporal = nn.Sequential(nn.Conv1d(features, dim, 3, padding=1), nn.SiLU(), nn.Conv1d(dim, dim, 3, padding=1), nn.SiLU())
         self.mlp = nn.Sequential(nn.Linear(dim + 2 * features, dim), nn.SiLU(), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
 
+    def change(self, motion: Motion) -> Tensor:
+        """Standardised difference (B, E + 6) of the frame's coefficients and the source's."""
+        return (motion.window[:, motion.window.shape[1] // 2] - motion.source) / self.std
+
     def forward(self, motion: Motion) -> Tensor:
         """Motion of B frames -> sigma (B, descriptor_dim)."""
         window = (motion.window - self.mean) / self.std
-        source = (motion.source - self.mean) / self.std
         smooth = self.temporal(window.transpose(1, 2)).mean(-1)
         centre = window[:, window.shape[1] // 2]
-        return self.mlp(torch.cat([smooth, centre, centre - source], 1))
+        return self.mlp(torch.cat([smooth, centre, self.change(motion)], 1))
+
+
+def unit_points(landmarks_px: Tensor, size_px: int) -> Tensor:
+    """Landmarks (..., 2) in px (integer = pixel centre) as (u, v) from -1 to 1 between the picture's edges."""
+    return (landmarks_px + 0.5) * (2 / size_px) - 1
+
+
+def spread_shift(grid: Tensor, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05) -> Tensor:
+    """Shifts known at some places, spread over a grid, fading to zero far from all of them.
+
+    Each radius in turn adds a mean, weighted by Gaussians around the places, of what the radii before it left over: wide ones carry cheeks
+    and forehead along, narrow ones part lips and lids.
+
+    Args:
+        grid: (1, H, W, 2) places from -1 to 1.
+        places: (B, L, 2).
+        shifts: (B, L, 2).
+        radii: standard deviations of the Gaussians, in half sides of the picture, wide ones first.
+        background: weight of no shift.
+
+    Returns:
+        (B, 2, H, W).
+    """
+
+    def squared_distance(points: Tensor) -> Tensor:
+        apart = points.square().sum(-1, keepdim=True) + places.square().sum(-1)[:, None] - 2 * points @ places.transpose(1, 2)
+        return apart.clamp_min(0)
+
+    def mean_around(apart: Tensor, radius: float) -> Tensor:
+        weight = torch.exp(-apart / (2 * radius**2))
+        return weight @ left / (weight.sum(-1, keepdim=True) + background)
+
+    h, w = grid.shape[1:3]
+    coarse = F.avg_pool2d(grid.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    apart = {scale: squared_distance(points.flatten(1, 2)) for scale, points in ((1, grid), (2, coarse))}
+    among = squared_distance(places)
+    field, left = shifts.new_zeros(()), shifts
+    for radius in radii:
+        # A mean over several cells is as good on every second cell.
+        scale = 2 if radius * min(h, w) / 2 >= 2.5 and h % 2 == w % 2 == 0 else 1
+        part = mean_around(apart[scale], radius).transpose(1, 2).unflatten(2, (h // scale, w // scale))
+        field = field + (F.interpolate(part, size=(h, w), mode="bilinear", align_corners=False) if scale > 1 else part)
+        left = left - mean_around(among, radius)
+    return field
+
+
+class PointMotion(nn.Module):
+    """Where the source's landmarks go. Mouths open and lids close by a few pixels; a convolutional flow alone needs hours to find out which."""
+
+    def __init__(self, config: VQIGConfig, hidden: int = 128) -> None:
+        super().__init__()
+        n_out = 2 * N_POINTS
+        self.linear = zero_init(nn.Linear(config.expression_dim + POSE_DIM, n_out))
+        self.mlp = nn.Sequential(nn.Linear(config.descriptor_dim + n_out, hidden), nn.SiLU(), zero_init(nn.Linear(hidden, n_out)))
+
+    def forward(self, sigma: Tensor, change: Tensor, points: Tensor) -> Tensor:
+        """Landmarks (B, 68, 2) of the frame from sigma, the standardised change of coefficients (B, E + 6) and the source's (B, 68, 2)."""
+        flat = points.flatten(1)
+        moved = self.linear(change) + self.mlp(torch.cat([sigma.to(flat.dtype), flat], 1))
+        return points + moved.float().unflatten(1, (N_POINTS, 2))
 
 
 class WarpNetwork(nn.Module):
     """W: flow from the source's features, modulated by sigma through AdaIN (the image level).
 
     The encoder sees only the source (its maps are kept per clip); the decoder is modulated per frame. The flow is the sum of
-    an affine motion of the whole picture, read from sigma, and a dense field at half the resolution: lips part by two or three
-    pixels of a 128 px crop, which a field at a quarter of the resolution cannot follow.
+    an affine motion of the whole picture, read from sigma, of what the moved landmarks ask for beyond it around them, and of a
+    dense field at half the resolution: lips part by two or three pixels of a 128 px crop, which a field at a quarter of the
+    resolution cannot follow.
     """
 
     def __init__(self, config: VQIGConfig) -> None:
@@ -229,8 +304,15 @@ class WarpNetwork(nn.Module):
             maps.append(h)
         return tuple(maps)
 
-    def forward(self, maps: tuple[Tensor, ...], sigma: Tensor) -> Tensor:
-        """Flow (B, 2, H / 2, W / 2) in half sides of the picture; ``maps`` may have batch 1."""
+    def forward(self, maps: tuple[Tensor, ...], sigma: Tensor, points: Tensor, moved: Tensor | None) -> Tensor:
+        """Flow (B, 2, H / 2, W / 2) in half sides of the picture.
+
+        Args:
+            maps: of ``encode``; may have batch 1.
+            sigma: (B, descriptor_dim).
+            points: (B, 68, 2) landmarks of the source, from -1 to 1.
+            moved: (B, 68, 2) where they are in the frame, or None.
+        """
         b = len(sigma)
         h = maps[2].expand(b, -1, -1, -1)
         for level in range(3):
@@ -243,7 +325,12 @@ class WarpNetwork(nn.Module):
         grid = identity_grid(dense.shape[-2], dense.shape[-1], dense.device)
         matrix = self.affine(sigma).float().unflatten(1, (2, 3))
         ones = torch.cat([grid, torch.ones_like(grid[..., :1])], -1)
-        return dense + torch.einsum("bij,hwj->bihw", matrix, ones[0])
+        flow = dense + torch.einsum("bij,hwj->bihw", matrix, ones[0])
+        if moved is None:
+            return flow
+        with torch.autocast(dense.device.type, enabled=False):
+            rigid = moved @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
+            return flow + spread_shift(grid, moved, points - moved - rigid, POINT_RADII)
 
 
 class VQIG(nn.Module):
@@ -265,8 +352,11 @@ class VQIG(nn.Module):
         dim, width, merge = codebook.config.dim, config.width, config.merge
         self.psi = Descriptor(config)
         self.warp = WarpNetwork(config) if config.warp else None
+        self.point_motion = PointMotion(config) if config.warp and config.points else None
         self.encoder = Encoder(codebook.config)
         self.encoder.load_state_dict(codebook.encoder.state_dict())
+        # Trained along, E_w unlearns to copy: under losses that average over what cannot be known it blurs the whole picture.
+        self.encoder.requires_grad_(False)
         self.phi = SpatialModulation(dim, dim, width // 2) if config.phi else None
         self.merge = nn.Conv2d(dim, width, merge, merge)
         self.mhca = Attention(width, config.heads, context_dim=width) if config.mhca else None
@@ -283,6 +373,9 @@ class VQIG(nn.Module):
         self.fine_block = AdaINBlock(width // 2, config.descriptor_dim)
         self.last = zero_init(conv3(width // 2, dim))
         self.gate = zero_init(conv3(width // 2, 1)) if config.recolour else None
+        self.mask = zero_init(conv3(width // 2, 1))
+        if config.warp and self.mask.bias is not None:
+            nn.init.constant_(self.mask.bias, -1.0)  # begin with mostly the warp
         # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.register_buffer("code_scale", _neighbour_distance(codebook.quantizer.embedding))
@@ -311,19 +404,32 @@ class VQIG(nn.Module):
             return None
         return self.mhca.keys_values(self._tokens(codes).flatten(2).transpose(1, 2))
 
-    def warp_source(self, image: Tensor, motion: Motion) -> tuple[Tensor, Tensor, Tensor]:
-        """Descriptor sigma (B, d), flow (B, 2, H / 2, W / 2) and warped source (B, 3, H, W): all that the first phase trains."""
+    def warp_source(self, image: Tensor, motion: Motion) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """All that the first phase trains.
+
+        Returns:
+            descriptor sigma (B, d); flow (B, 2, H / 2, W / 2); warped source (B, 3, H, W); moved landmarks (B, 68, 2) or None.
+        """
         sigma = self.psi(motion)
         if self.warp is None:
-            return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 2, image.shape[-1] // 2), image
-        flow = self.warp(self.warp.encode(image), sigma)
-        return sigma, flow, warp_image(image, flow)
+            return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 2, image.shape[-1] // 2), image, None
+        moved = self._move_points(motion, sigma)
+        flow = self.warp(self.warp.encode(image), sigma, motion.points, moved)
+        return sigma, flow, warp_image(image, flow), moved
+
+    def _move_points(self, motion: Motion, sigma: Tensor) -> Tensor | None:
+        return None if self.point_motion is None else self.point_motion(sigma, self.psi.change(motion), motion.points)
 
     def refine(
         self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Vectors (B, D, h, w) that look up the codes of the frame, and the gate (B, 1, h, w) in (0, 1) of the recolouring."""
-        z_w = self.encoder(warped)
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Vectors (B, D, h, w) that look up the codes of the frame, the gate (B, 1, h, w) in (0, 1) of the recolouring, and the mask
+        (B, 1, h, w) in (0, 1) where they leave z_w.
+
+        No gradient flows through E_w into the warp, which has losses of its own.
+        """
+        with torch.no_grad():
+            z_w = self.encoder(warped)
         codes = codes.to(z_w.dtype).expand(len(z_w), -1, -1, -1)
         z_f = self.phi(z_w, codes) if self.phi is not None else z_w
         h = self.enter(self._tokens(z_f), sigma)
@@ -339,7 +445,8 @@ class VQIG(nn.Module):
         h = F.silu(self.fine_block(self.fine(torch.cat([h, z_f], 1)), sigma))
         change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
-        return z_f.float() + change.float(), gate
+        mask = torch.sigmoid(self.mask(h).float())
+        return z_w.float() + mask * (z_f.float() + change.float() - z_w.float()), gate, mask
 
     def code_logits(self, vectors: Tensor) -> Tensor:
         """Logits (N, K) of the codes for vectors (N, D).
@@ -369,24 +476,26 @@ class VQIG(nn.Module):
             phase: "warp" stops at I_w, "codes" at the vectors, "image" decodes.
 
         Returns:
-            ``warped`` and ``flow`` always; ``vectors`` from phase "codes" on; ``image`` in phase "image".
+            ``warped`` and ``flow`` always; ``points`` (moved landmarks) with a point motion; ``vectors`` and ``mask`` from phase
+            "codes" on; ``image`` in phase "image".
         """
-        sigma, flow, warped = self.warp_source(image, motion)
+        sigma, flow, warped, moved = self.warp_source(image, motion)
         if phase == "warp":
-            return Output(None, warped, flow, None)
+            return Output(None, warped, flow, None, None, moved)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
-        vectors, gate = self.refine(warped, codes, self._source_keys(codes), sigma)
-        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors)
+        vectors, gate, mask = self.refine(warped, codes, self._source_keys(codes), sigma)
+        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors, mask, moved)
 
     @torch.inference_mode()
-    def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> SourceState:
+    def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, landmarks_px: Tensor, *, precision: str = "bf16") -> SourceState:
         """Everything that depends on the source alone.
 
         Args:
             image: (3, H, W) or (1, 3, H, W) in [0, 1].
             beta: (E,) fitted expression of the picture.
             pose: (6,) fitted pose of the picture [rad, cm].
+            landmarks_px: (68, 2) landmarks of the picture [px].
             precision: "bf16" or "fp32".
 
         Raises:
@@ -396,11 +505,13 @@ class VQIG(nn.Module):
         check_image("image", image)
         check_shape("beta", beta, (self.config.expression_dim,))
         check_shape("pose", pose, (POSE_DIM,))
+        check_shape("landmarks_px", landmarks_px, (N_POINTS, 2))
+        points = unit_points(landmarks_px.float(), image.shape[-1])[None]
         with autocast(image.device, precision):
             codes = self.codebook.encode(image).values
             maps = self.warp.encode(image) if self.warp is not None else ()
             keys_values = self._source_keys(codes)
-        return SourceState(image, torch.cat([beta, pose]).float()[None], codes, maps, keys_values)
+        return SourceState(image, torch.cat([beta, pose]).float()[None], points, codes, maps, keys_values)
 
     @torch.inference_mode()
     def render(self, source: SourceState, beta: Tensor, pose: Tensor, *, precision: str = "bf16") -> Tensor:
@@ -418,13 +529,16 @@ class VQIG(nn.Module):
         reach = 2 * self.config.window + 1
         check_shape("beta", beta, (None, reach, self.config.expression_dim))
         check_shape("pose", pose, (len(beta), reach, POSE_DIM))
-        motion = Motion(torch.cat([beta, pose], -1).float(), source.coefficients.expand(len(beta), -1))
+        coefficients, points = source.coefficients.expand(len(beta), -1), source.points.expand(len(beta), -1, -1)
+        motion = Motion(torch.cat([beta, pose], -1).float(), coefficients, points)
         image = source.image.expand(len(beta), -1, -1, -1)
         with autocast(image.device, precision):
             sigma = self.psi(motion)
-            warped = warp_image(image, self.warp(source.warp_maps, sigma)) if self.warp is not None else image
+            warped = image
+            if self.warp is not None:
+                warped = warp_image(image, self.warp(source.warp_maps, sigma, points, self._move_points(motion, sigma)))
             warped = warped.contiguous(memory_format=torch.channels_last)
-            vectors, gate = self.refine(warped, source.codes, source.keys_values, sigma)
+            vectors, gate, _ = self.refine(warped, source.codes, source.keys_values, sigma)
             frames = self.decode(vectors, gate, warped)
         return frames.float().clamp(0, 1)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.constants import FPS_HZ
+from flowvqtalker.face.expressions import BLENDSHAPES
 from flowvqtalker.landmarks.schema import Detections, check_frames, join_detections
 
 #: Which of the 478 points stands for each of the 68. The jaw is the mesh's face contour; inner lips and lids are its rings.
@@ -30,17 +31,6 @@ MESH_OF_68 = (
     *(78, 82, 13, 312, 308, 317, 14, 87),
 )
 
-#: Names of the 52 blendshapes in the order that the model gives them.
-BLENDSHAPES = (
-    *("_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft"),
-    *("cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight"),
-    *("eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft"),
-    *("eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthDimpleLeft", "mouthDimpleRight"),
-    *("mouthFrownLeft", "mouthFrownRight", "mouthFunnel", "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft"),
-    *("mouthPressRight", "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
-    *("mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight"),
-    *("noseSneerLeft", "noseSneerRight"),
-)
 N_POINTS = 478
 
 

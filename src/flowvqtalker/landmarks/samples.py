@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flowvqtalker.landmarks import boxes, schema
-from flowvqtalker.landmarks.network import POINT_CROP_SCALE, crop_box, to_unit, whole_box
+from flowvqtalker.landmarks import align, boxes, schema
+from flowvqtalker.landmarks.align import PATCH_MARGIN, PATCH_PX
+from flowvqtalker.landmarks.network import POINT_CROP_SCALE, patch_box, to_unit, whole_box
 
-#: A stored patch is this much wider than what PointNet sees, so that shifted and turned crops still find pixels.
-PATCH_MARGIN = 1.3
-PATCH_PX = 144
 SMALL_PX = 128
 
 
@@ -28,6 +26,7 @@ class Samples:
     Attributes:
         patches: (N, PATCH_PX, PATCH_PX, 3) uint8 around each face.
         points: (N, 68, 2) float32 in [-1, 1] of the patch.
+        scores: (N, 52) float32 blendshape scores of each face in [0, 1], in the order of ``schema.BLENDSHAPES``.
         small: (N, SMALL_PX, SMALL_PX, 3) uint8, the whole pictures (squared by repeating their border).
         faces: (N, 3) float32: centre in [-1, 1] of ``small`` and face size over its side.
         faceless: (M, SMALL_PX, SMALL_PX, 3) uint8 pictures without a face; M may be 0.
@@ -35,6 +34,7 @@ class Samples:
 
     patches: Tensor
     points: Tensor
+    scores: Tensor
     small: Tensor
     faces: Tensor
     faceless: Tensor
@@ -43,26 +43,27 @@ class Samples:
         return len(self.patches)
 
 
-def make_samples(pictures: list[tuple[np.ndarray, np.ndarray]], faceless: list[np.ndarray]) -> Samples:
+def make_samples(pictures: list[tuple[np.ndarray, np.ndarray, np.ndarray]], faceless: list[np.ndarray]) -> Samples:
     """Cut samples out of labelled pictures.
 
     Args:
-        pictures: runs of (frames (T, H, W, 3) uint8, landmarks_px (T, 68, 2)); frames without finite landmarks are left out.
+        pictures: runs of (frames (T, H, W, 3) uint8, landmarks_px (T, 68, 2), scores (T, 52)); frames without finite landmarks are left out.
         faceless: runs of frames (T, H, W, 3) uint8 without a face.
 
     Returns:
         Samples, in the order given.
     """
-    patches, points, small, faces = [], [], [], []
-    for frames, truth in pictures:
+    patches, points, scores, small, faces = [], [], [], [], []
+    for frames, truth, shapes in pictures:
         box = whole_box(*frames.shape[1:3])
         side = box[2] - box[0]
         seen = np.flatnonzero(schema.has_face(truth))
         centres, sizes = boxes.extent_of(truth[seen])
+        scores.append(shapes[seen])
         small.append(boxes.crop_frames(frames[seen], box, SMALL_PX))
         faces.append(np.concatenate([to_unit(centres - np.array(box[:2]), side), sizes[:, None] / side], axis=1))
-        for index, centre, size in zip(seen, centres, sizes, strict=True):
-            around = crop_box(centre[0], centre[1], size * PATCH_MARGIN)
+        for index in seen:
+            around = patch_box(truth[index])
             patches.append(boxes.crop_frames(frames[index : index + 1], around, PATCH_PX))
             points.append(to_unit(boxes.to_crop(truth[index].astype(np.float64), around, PATCH_PX), PATCH_PX))
     if not patches:
@@ -71,6 +72,7 @@ def make_samples(pictures: list[tuple[np.ndarray, np.ndarray]], faceless: list[n
     return Samples(
         torch.from_numpy(np.concatenate(patches)),
         torch.from_numpy(np.stack(points).astype(np.float32)),
+        torch.from_numpy(np.concatenate(scores).astype(np.float32)),
         torch.from_numpy(np.concatenate(small)),
         torch.from_numpy(np.concatenate(faces).astype(np.float32)),
         torch.from_numpy(np.concatenate(empty) if empty else np.zeros((0, SMALL_PX, SMALL_PX, 3), np.uint8)),
@@ -79,13 +81,6 @@ def make_samples(pictures: list[tuple[np.ndarray, np.ndarray]], faceless: list[n
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return low + (high - low) * torch.rand(count, generator=generator)
-
-
-def _look(pictures: Tensor, matrix: Tensor, size_px: int) -> Tensor:
-    """Resample (B, S, S, 3) uint8 so that output position q shows input position matrix @ (q, 1); (B, 3, size, size) in [0, 1]."""
-    image = pictures.permute(0, 3, 1, 2).float().div_(255.0)
-    grid = functional.affine_grid(matrix, [len(image), 3, size_px, size_px], align_corners=False)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _recolour(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,12 +103,6 @@ def _similarity(scale: Tensor, angle: Tensor, shift: Tensor, mirror: Tensor) -> 
     return torch.stack([torch.stack([cos * mirror, -sin, shift[:, 0]], dim=1), torch.stack([sin * mirror, cos, shift[:, 1]], dim=1)], dim=1)
 
 
-def _seen_from(points: Tensor, matrix: Tensor) -> Tensor:
-    """Where input points (B, L, 2) appear in the output of ``_look``."""
-    inverse = torch.linalg.inv(matrix[:, :, :2])
-    return (points - matrix[:, None, :, 2]) @ inverse.transpose(1, 2)
-
-
 def draw_crops(samples: Samples, count: int, size_px: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A batch for PointNet: crops as a slightly wrong FaceFinder would cut them, mirrored half the time.
 
@@ -134,9 +123,40 @@ def draw_crops(samples: Samples, count: int, size_px: int, generator: torch.Gene
         0.05 * torch.randn(count, 2, generator=generator).clamp(-2, 2),
         mirror,
     )
-    points = _seen_from(samples.points[chosen], matrix)
+    points = align.apply_inverse(matrix, samples.points[chosen])
     points = torch.where((mirror < 0)[:, None, None], points[:, list(schema.FLIP)], points)
-    return _recolour(_look(samples.patches[chosen], matrix, size_px), generator), points
+    return _recolour(align.look(samples.patches[chosen], matrix, size_px), generator), points
+
+
+def draw_aligned(samples: Samples, template: Tensor, count: int, size_px: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch for Refiner: faces aligned to the template as by a slightly wrong PointNet, mirrored half the time.
+
+    Args:
+        samples: faces.
+        template: (68, 2) in [-1, 1].
+        count: batch size.
+        size_px: side of the aligned pictures.
+        generator: of this step.
+
+    Returns:
+        images (B, 3, size_px, size_px) in [0, 1]; points (B, 68, 2) in [-1, 1]; blendshape scores (B, 52).
+    """
+    chosen = torch.randint(len(samples), (count,), generator=generator)
+    mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
+    is_mirrored = mirror < 0
+    points, scores = samples.points[chosen], samples.scores[chosen]
+    points = torch.where(is_mirrored[:, None, None], align.mirror_points(points), points)
+    scores = torch.where(is_mirrored[:, None], scores[:, list(schema.BLENDSHAPE_FLIP)], scores)
+    wrong = points + 0.005 * torch.randn(points.shape, generator=generator)
+    jitter = _similarity(
+        torch.exp(0.02 * torch.randn(count, generator=generator)),
+        0.02 * torch.randn(count, generator=generator),
+        0.012 * torch.randn(count, 2, generator=generator),
+        torch.ones(count),
+    )
+    matrix = align.compose(align.similarity(template[None].expand(count, -1, -1), wrong), jitter)
+    seen = matrix * torch.stack([mirror, torch.ones(count)], 1)[:, :, None]
+    return _recolour(align.look(samples.patches[chosen], seen, size_px), generator), align.apply_inverse(matrix, points), scores
 
 
 def _windows_beside(faces: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,9 +210,19 @@ def draw_pictures(samples: Samples, count: int, size_px: int, generator: torch.G
     aim = torch.where(window[:, None], beside, aim)
     scale = torch.where(window, half, scale)
     matrix = _similarity(scale, 0.1 * torch.randn(count, generator=generator).clamp(-2, 2), aim, mirror)
-    images = _recolour(_look(pictures, matrix, size_px), generator)
-    centre = _seen_from(faces[:, None, :2], matrix)[:, 0]
+    images = _recolour(align.look(pictures, matrix, size_px), generator)
+    centre = align.apply_inverse(matrix, faces[:, None, :2])[:, 0]
     return images, present.float(), centre, (faces[:, 2] / scale).log()
 
 
-__all__ = ["PATCH_MARGIN", "PATCH_PX", "POINT_CROP_SCALE", "SMALL_PX", "Samples", "draw_crops", "draw_pictures", "make_samples"]
+__all__ = [
+    "PATCH_MARGIN",
+    "PATCH_PX",
+    "POINT_CROP_SCALE",
+    "SMALL_PX",
+    "Samples",
+    "draw_aligned",
+    "draw_crops",
+    "draw_pictures",
+    "make_samples",
+]

@@ -12,6 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from flowvqtalker.face.expressions import BLENDSHAPE_FLIP as BLENDSHAPE_FLIP
+from flowvqtalker.face.expressions import BLENDSHAPES as BLENDSHAPES
+
 N_LANDMARKS = 68
 
 JAW = tuple(range(17))
@@ -63,7 +66,7 @@ class Detections:
     Attributes:
         landmarks_px: (T, 68, 2) float32, (u, v) in pixels of the given frames, integer = pixel centre; all NaN without a face.
         score: (T,) float32 in [0, 1], the back end's own confidence that there is a face.
-        blendshapes: (T, 52) float32 in [0, 1] in ``mediapipe.BLENDSHAPES`` order, NaN without a face; None when the back end has none.
+        blendshapes: (T, 52) float32 in [0, 1] in ``BLENDSHAPES`` order, NaN without a face; None when the back end has none.
         points478: (T, 478, 2) float32 px, the back end's own dense points; None when it has none.
     """
 

@@ -14,7 +14,7 @@ from flowvqtalker.image.data import FrameSet, Sampler, fixed_pairs
 from flowvqtalker.image.layers import autocast
 from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, perceptual_distance
 from flowvqtalker.image.regions import loss_weight
-from flowvqtalker.image.vqig import VQIG, Output
+from flowvqtalker.image.vqig import VQIG, Output, unit_points
 from flowvqtalker.train.codebook import VALIDATION_BATCH, mean_values, psnr_db, region_psnr
 from flowvqtalker.train.loop import Task
 
@@ -24,15 +24,19 @@ class ImagegenLosses:
     """Weights of the losses of stage II and when they act.
 
     Attributes:
-        warp_l1, warp_perceptual: of the warped source.
-        landmarks: of the distance [share of half the picture's side] between where the flow sends the target's landmarks and the source's.
+        warp_l1: of the warped source.
+        warp_perceptual: of the warped source, in the first phase.
+        landmarks: of the distance [share of half the picture's side] between where the flow sends the target's landmarks and the source's, and
+            of that between the moved landmarks and the target's.
         smooth: of the squared differences of neighbouring flow vectors, in half-resolution pixels.
+        keep: of the mean of the mask that lets vectors differ from those of the warped picture. What cannot be known is best left as the warp
+            shows it: sharp; without this weight the generator blurs the whole picture for a few tenths of a decibel.
         code: cross-entropy of the code logits.
         code_tokens_share: share of the tokens, drawn anew in each step, that enter the cross-entropy.
         feature: squared distance of the vectors to the target's codes, in units of the codes' mean variance.
         l1, perceptual: of the frame.
         gan: of the adversarial loss; 0 trains no discriminator.
-        mouth, eyes: extra weight of these regions in every loss.
+        mouth, eyes, brows, face: extra weight of these regions in every loss.
         codes_from, image_from, gan_from: steps from which the code, picture and adversarial losses act.
     """
 
@@ -40,6 +44,7 @@ class ImagegenLosses:
     warp_perceptual: float
     landmarks: float
     smooth: float
+    keep: float
     code: float
     code_tokens_share: float
     feature: float
@@ -48,6 +53,8 @@ class ImagegenLosses:
     gan: float
     mouth: float
     eyes: float
+    brows: float
+    face: float
     codes_from: int
     image_from: int
     gan_from: int
@@ -85,6 +92,7 @@ class ImagegenTask(Task):
         self.frames, self.sampler = frames, Sampler(frames, stills_share, enrolment_share)
         self.validation, self.validation_pairs = validation, fixed_pairs(validation, validation_pairs)
         self.batch_size = batch
+        self._regions = (weights.mouth, weights.eyes, weights.brows, weights.face)
         self.code_variance = float(model.codebook.quantizer.embedding.var(0, unbiased=False).mean().clamp_min(1e-6))
 
     def phase(self, step: int) -> str:
@@ -102,14 +110,18 @@ class ImagegenTask(Task):
         source, target_index = batch
         image, target = self.frames.batch(source), self.frames.batch(target_index)
         motion = self.frames.motion(target_index, source, self.model.config.window)
-        weight = loss_weight(self.frames.landmarks[target_index], self.frames.size_px, self.weights.mouth, self.weights.eyes)
+        weight = loss_weight(self.frames.landmarks[target_index], self.frames.size_px, *self._regions)
         discriminator = self.discriminator if step >= self.weights.gan_from else None
         with autocast(image.device, self.precision):
             output = self.model(image, motion, phase=self.phase(step))
             loss, logs = self._reconstruction(output, target, weight)
             if self.model.warp is not None:
-                miss = landmark_miss(output.flow, self.frames.landmarks[source], self.frames.landmarks[target_index], self.frames.size_px)
-                loss, logs["landmark_miss_px"] = loss + self.weights.landmarks * miss, float(miss.detach()) * self.frames.size_px / 2
+                known, size = (self.frames.landmarks[source], self.frames.landmarks[target_index]), self.frames.size_px
+                miss = landmark_miss(output.flow, *known, size)
+                loss, logs["landmark_miss_px"] = loss + self.weights.landmarks * miss, float(miss.detach()) * size / 2
+                if output.points is not None:
+                    error = landmark_error(output.points - unit_points(known[1], size))
+                    loss, logs["point_error_px"] = loss + self.weights.landmarks * error, float(error.detach()) * size / 2
             if output.image is not None and discriminator is not None:
                 discriminator.requires_grad_(False)
                 adversarial = hinge_generator_loss(discriminator(output.image))
@@ -125,17 +137,23 @@ class ImagegenTask(Task):
     def _reconstruction(self, output: Output, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
         w, logs = self.weights, {}
         with torch.no_grad():
-            target_maps = self.features(target)
+            target_maps = self.features(target) if output.vectors is None or output.image is not None else []
         loss = target.new_zeros(())
         if self.model.warp is not None:
             l1 = (weight * (output.warped - target).abs()).mean()
-            distance = perceptual_distance(self.features(output.warped.contiguous(memory_format=torch.channels_last)), target_maps, weight)
+            distance = l1.new_zeros(())
+            if output.vectors is None:  # later phases teach the warp through the frame itself; these features would cost a tenth of a step
+                distance = perceptual_distance(
+                    self.features(output.warped.contiguous(memory_format=torch.channels_last)), target_maps, weight
+                )
             step = output.flow * (output.flow.shape[-1] / 2)
             smooth = (step[..., 1:] - step[..., :-1]).square().mean() + (step[..., 1:, :] - step[..., :-1, :]).square().mean()
             loss = loss + w.warp_l1 * l1 + w.warp_perceptual * distance + w.smooth * smooth
             logs |= {"warp_l1": float(l1.detach()), "warp_perceptual": float(distance.detach()), "flow_roughness": float(smooth.detach())}
-        if output.vectors is not None:
+        if output.vectors is not None and output.mask is not None:
             loss = loss + self._codes(output.vectors, target, weight, logs)
+            changed = output.mask.mean()
+            loss, logs["changed_share"] = loss + w.keep * changed, float(changed.detach())
         if output.image is not None:
             l1 = (weight * (output.image - target).abs()).mean()
             distance = perceptual_distance(self.features(output.image.contiguous(memory_format=torch.channels_last)), target_maps, weight)
@@ -189,13 +207,18 @@ def landmark_miss(flow: Tensor, source: Tensor, target: Tensor, size_px: int) ->
     Returns:
         Scalar, in half sides (absolute, mean of u and v); pictures with NaN take no part.
     """
-    source, target = ((points + 0.5) * (2 / size_px) - 1 for points in (source, target))
-    is_known = torch.isfinite(source + target).all(-1).all(-1).float()
-    source, target = torch.nan_to_num(source), torch.nan_to_num(target)
-    moved = F.grid_sample(flow, target[:, None].to(flow.dtype), padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
-    weight = torch.ones(target.shape[1], device=flow.device)
+    source, target = unit_points(source, size_px), unit_points(target, size_px)
+    place = torch.nan_to_num(target)[:, None].to(flow.dtype)
+    moved = F.grid_sample(flow, place, padding_mode="border", align_corners=False)[:, :, 0].transpose(1, 2)
+    return landmark_error(target + moved - source)
+
+
+def landmark_error(difference: Tensor) -> Tensor:
+    """Mean absolute difference of landmarks (B, 68, 2); lips, lids and brows count three times, pictures with NaN not at all."""
+    is_known = torch.isfinite(difference).all(-1).all(-1).float()
+    weight = torch.ones(difference.shape[1], device=difference.device)
     weight[17:27] = weight[36:68] = 3.0
-    error = ((target + moved - source).abs().mean(-1) * weight).mean(1) / weight.mean()
+    error = (torch.nan_to_num(difference).abs().mean(-1) * weight).mean(1) / weight.mean()
     return (error * is_known).sum() / is_known.sum().clamp_min(1)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from flowvqtalker.face.expressions import EXPRESSIONS
+from flowvqtalker.face.expressions import BLENDSHAPE_FLIP, BLENDSHAPES, EXPRESSIONS
 from flowvqtalker.fit.agreement import correlation, rotation_error_deg
-from flowvqtalker.fit.blendshapes import MEDIAPIPE_BLENDSHAPES, arkit_name, blendshapes_to_beta
+from flowvqtalker.fit.blendshapes import arkit_name, beta_to_blendshapes, blendshapes_to_beta
 from flowvqtalker.fit.light import fit_light, sample_bilinear, sh_basis, vertex_normals
 
 
@@ -54,8 +54,8 @@ def test_vertex_normals_of_a_tetrahedron_point_outwards():
 
 
 def test_every_shape_has_a_mediapipe_score():
-    assert len(MEDIAPIPE_BLENDSHAPES) == 52
-    assert {arkit_name(name) for name in EXPRESSIONS} == set(MEDIAPIPE_BLENDSHAPES) - {"_neutral"}
+    assert len(BLENDSHAPES) == 52
+    assert {arkit_name(name) for name in EXPRESSIONS} == set(BLENDSHAPES) - {"_neutral"}
 
 
 @pytest.mark.shared
@@ -70,13 +70,13 @@ def test_names_equal_the_asset_table():
 def test_order_is_that_of_the_landmark_back_end():
     from flowvqtalker.landmarks.mediapipe import BLENDSHAPES
 
-    assert tuple(BLENDSHAPES) == MEDIAPIPE_BLENDSHAPES
+    assert tuple(BLENDSHAPES) == BLENDSHAPES
 
 
 def test_scores_are_reordered():
     scores = np.zeros((2, 52), dtype=np.float32)
-    scores[0, MEDIAPIPE_BLENDSHAPES.index("jawOpen")] = 0.7
-    scores[0, MEDIAPIPE_BLENDSHAPES.index("browInnerUp")] = 0.4
+    scores[0, BLENDSHAPES.index("jawOpen")] = 0.7
+    scores[0, BLENDSHAPES.index("browInnerUp")] = 0.4
     scores[1] = np.nan
     beta = blendshapes_to_beta(scores, EXPRESSIONS)
     assert beta[0, EXPRESSIONS.index("jawOpen")] == pytest.approx(0.7)
@@ -94,3 +94,13 @@ def test_agreement_measures():
     x = np.arange(10.0)
     assert correlation(x, -2 * x) == pytest.approx(-1)
     assert np.isnan(correlation(x, np.ones(10)))
+
+
+def test_scores_of_coefficients_come_back_as_the_same_coefficients():
+    rng = np.random.default_rng(3)
+    beta = rng.uniform(0, 1, (5, len(EXPRESSIONS))).astype(np.float32)
+    for shared in ("browInnerUp", "cheekPuff"):  # one score for both sides
+        beta[:, EXPRESSIONS.index(f"{shared}_R")] = beta[:, EXPRESSIONS.index(f"{shared}_L")]
+    beta[:, [EXPRESSIONS.index(f"eyeLookDown_{side}") for side in "LR"]] = 0  # fades under a closing lid
+    np.testing.assert_allclose(blendshapes_to_beta(beta_to_blendshapes(beta, EXPRESSIONS), EXPRESSIONS), beta, atol=1e-6)
+    assert (np.array(BLENDSHAPE_FLIP)[np.array(BLENDSHAPE_FLIP)] == np.arange(52)).all()

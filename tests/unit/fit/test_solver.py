@@ -12,7 +12,7 @@ from flowvqtalker.fit.solver import FitConfig, NoLandmarksError, fit_clip, fit_i
 
 CAMERA = crop_camera(128)
 CONFIG = FitConfig(
-    landmark_sd_pct=2.0, jaw_line_weight=0.3, gap_weight=1.5, expression_sd=0.25, asymmetry_sd=0.15, identity_sd=1.0, smooth_sd=0.05, smooth_fast_sd=0.3,
+    landmark_sd_pct=2.0, jaw_line_weight=0.3, gap_weight=1.5, expression_sd=0.25, blendshape_sd=0.25, asymmetry_sd=0.15, identity_sd=1.0, smooth_sd=0.05, smooth_fast_sd=0.3,
     smooth_angle_rad=0.02, smooth_shift_cm=0.2, neutral_sd_share=0.3, iterations=12, identity_iterations=12,
 )  # fmt: skip
 

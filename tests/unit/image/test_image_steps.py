@@ -102,7 +102,7 @@ def test_both_steps_train_publish_and_load(crops):
     payload = read_torch(crops / "imagegen/result/model.pt")
     codebook = load_codebook(read_torch(result / "model.pt"))
     model = load_vqig(payload, codebook)
-    source = model.prepare_source(torch.rand(3, SIZE, SIZE), torch.rand(E), torch.rand(6))
+    source = model.prepare_source(torch.rand(3, SIZE, SIZE), torch.rand(E), torch.rand(6), SIZE * torch.rand(68, 2))
     assert model.render_clip(source, torch.rand(5, E), torch.rand(5, 6)).shape == (5, SIZE, SIZE, 3)
     metrics = json.loads((crops / "imagegen/result/metrics.json").read_text())
     assert f"{metrics['codebook_sha256_48bit']:012x}" == read_torch(result / "model.pt")["sha256"][:12]

@@ -26,8 +26,11 @@ def codebook_task(gan: float = 0.0, lr: float = 3e-3) -> CodebookTask:
     )  # fmt: skip
 
 
-def imagegen_task(lr: float = 3e-3, **flags: bool) -> ImagegenTask:
-    weights = ImagegenLosses(1.0, 0.1, 1.0, 0.01, 0.5, 0.5, 1.0, 1.0, 0.1, 0.01, 1.0, 1.0, 10, 15, 20)
+def imagegen_task(lr: float = 3e-3, keep: float = 0.1, **flags: bool) -> ImagegenTask:
+    weights = ImagegenLosses(
+        warp_l1=1.0, warp_perceptual=0.1, landmarks=1.0, smooth=0.01, keep=keep, code=0.5, code_tokens_share=0.5, feature=1.0, l1=1.0,
+        perceptual=0.1, gan=0.01, mouth=1.0, eyes=1.0, brows=1.0, face=1.0, codes_from=10, image_from=15, gan_from=20,
+    )  # fmt: skip
     frames = make_frames()
     codebook = make_codebook()
     return ImagegenTask(
@@ -92,6 +95,22 @@ def test_generator_learns_to_move_the_picture():
     assert after["psnr_warped_db"] > before["psnr_warped_db"] + 0.3
     assert after["copy_psnr_db"] == pytest.approx(before["copy_psnr_db"])
     assert all(torch.equal(frozen[name], value) for name, value in task.model.codebook.state_dict().items())
+
+
+def test_generator_changes_little_where_change_is_dear():
+    """With a dear change the mask stays nearer to closed, and E_w stays the codebook's encoder."""
+    opened = []
+    for keep in (0.0, 10.0):
+        torch.manual_seed(0)
+        task = imagegen_task(1e-2, keep)
+        run(task, config(90, 1e-2), seed=1)
+        source, target = task.validation_pairs
+        with torch.no_grad():
+            output = task.model(task.frames.batch(source), task.frames.motion(target, source, task.model.config.window), phase="codes")
+        opened.append(float(output.mask.mean()))
+        for name, value in task.model.codebook.encoder.state_dict().items():
+            assert torch.equal(value, task.model.encoder.state_dict()[name])
+    assert opened[1] < 0.7 * opened[0]
 
 
 @pytest.mark.parametrize("flags", [{"warp": False}, {"codes": False}])

@@ -5,7 +5,7 @@ import torch
 
 from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, load_perceptual, perceptual_distance, save_perceptual
-from flowvqtalker.image.regions import box_mask, eyes_mask, face_mask, loss_weight, mouth_mask
+from flowvqtalker.image.regions import box_mask, brows_mask, eyes_mask, face_mask, loss_weight, mouth_mask
 
 
 def face_points(size: int = 64) -> torch.Tensor:
@@ -34,12 +34,20 @@ def test_regions_lie_where_the_landmarks_are():
     assert face[0, 0, 32, 32] == 1 and face[0, 0, 0, 0] == 0 and 0.2 < face.mean() < 0.7
     assert mouth[0, 0, int(0.72 * 64), 32] == 1 and eyes[0, 0, int(0.45 * 64), int(0.37 * 64)] == 1
     assert (mouth * eyes).sum() == 0
+    brows = brows_mask(points, 64)
+    assert (brows * mouth).sum() == 0 and all(brows[0, 0, int(v), int(u)] == 1 for u, v in points[0, 17:27].round())
     inside = points[0].round().long()
     assert face[0, 0, inside[:, 1], inside[:, 0]].float().mean() > 0.85
 
 
 def test_weights_have_mean_one_and_favour_the_mouth():
     points = face_points()
+    heavier = loss_weight(points, 64, 0.0, 0.0, brows=2.0, face=1.0)
+    both = (brows_mask(points, 64) * face_mask(points, 64)).bool()
+    face_only = (face_mask(points, 64) - brows_mask(points, 64)) > 0
+    assert both.any() and face_only.any()
+    torch.testing.assert_close(heavier[both], 4 * heavier[0, 0, 0, 0].expand(int(both.sum())))
+    torch.testing.assert_close(heavier[face_only], 2 * heavier[0, 0, 0, 0].expand(int(face_only.sum())))
     weight = loss_weight(points, 64, 3.0, 1.0)
     assert weight.mean().item() == pytest.approx(1, abs=1e-5)
     assert weight[0, 0, 46, 32] == 4 * weight[0, 0, 0, 0]

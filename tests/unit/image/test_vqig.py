@@ -5,8 +5,20 @@ import torch
 
 from flowvqtalker.checks import ShapeError
 from flowvqtalker.image.layers import AdaIN, Attention
-from flowvqtalker.image.vqig import Motion, identity_grid, load_vqig, make_windows, recolour, save_vqig, warp_image
+from flowvqtalker.image.vqig import (
+    Motion,
+    identity_grid,
+    load_vqig,
+    make_windows,
+    recolour,
+    save_vqig,
+    spread_shift,
+    unit_points,
+    warp_image,
+)
 from tests.unit.image.conftest import SIZE, E, make_codebook, make_generator
+
+LANDMARKS = SIZE * torch.rand(68, 2, generator=torch.Generator().manual_seed(6))
 
 VARIANTS = {
     "full": {},
@@ -15,12 +27,14 @@ VARIANTS = {
     "no_mhca": {"mhca": False},
     "no_codebook": {"codes": False},
     "no_recolour": {"recolour": False},
+    "no_points": {"points": False},
 }
 
 
 def random_motion(b: int, reach: int = 2) -> Motion:
     generator = torch.Generator().manual_seed(3)
-    return Motion(torch.randn(b, 2 * reach + 1, E + 6, generator=generator), torch.randn(b, E + 6, generator=generator))
+    window, source = torch.randn(b, 2 * reach + 1, E + 6, generator=generator), torch.randn(b, E + 6, generator=generator)
+    return Motion(window, source, 2 * torch.rand(b, 68, 2, generator=generator) - 1)
 
 
 def shake(model: torch.nn.Module) -> None:
@@ -101,7 +115,9 @@ def test_every_variant_gives_gradients_to_all_it_trains_and_none_to_the_frozen(c
     if model.config.codes:
         loss = loss + model.code_logits(output.vectors.permute(0, 2, 3, 1).flatten(0, 2)).logsumexp(1).mean()
     loss.backward()
-    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert all(p.grad is None for p in model.encoder.parameters())  # E_w is frozen
+    trained = [(key, p) for key, p in model.named_parameters() if not key.startswith("encoder.")]
+    silent = [key for key, p in trained if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == ([] if model.config.codes else ["log_temperature"])
     assert all(p.grad is None for p in codebook.parameters())
     assert all(torch.equal(before[key], value) for key, value in codebook.state_dict().items())
@@ -119,7 +135,7 @@ def test_render_depends_neither_on_batch_nor_on_neighbours_outside_the_window(co
     shake(model)
     generator = torch.Generator().manual_seed(5)
     beta, pose = torch.rand(11, E, generator=generator), torch.randn(11, 6, generator=generator)
-    source = model.prepare_source(torch.rand(3, SIZE, SIZE, generator=generator), beta[0], pose[0], precision="fp32")
+    source = model.prepare_source(torch.rand(3, SIZE, SIZE, generator=generator), beta[0], pose[0], LANDMARKS, precision="fp32")
     whole = model.render_clip(source, beta, pose, batch_size=4, precision="fp32")
     assert whole.shape == (11, SIZE, SIZE, 3) and whole.dtype == torch.uint8
     one_by_one = model.render_clip(source, beta, pose, batch_size=1, precision="fp32")
@@ -133,18 +149,20 @@ def test_render_equals_the_training_pass(codebook):
     shake(model)
     motion = random_motion(3)
     image = torch.rand(1, 3, SIZE, SIZE)
-    source = model.prepare_source(image, motion.source[0, :E], motion.source[0, E:], precision="fp32")
+    source = model.prepare_source(image, motion.source[0, :E], motion.source[0, E:], LANDMARKS, precision="fp32")
     rendered = model.render(source, motion.window[..., :E], motion.window[..., E:], precision="fp32")
-    output = model(image.expand(3, -1, -1, -1), Motion(motion.window, motion.source[:1].expand(3, -1)))
+    output = model(
+        image.expand(3, -1, -1, -1), Motion(motion.window, motion.source[:1].expand(3, -1), unit_points(LANDMARKS, SIZE).expand(3, -1, -1))
+    )
     torch.testing.assert_close(rendered, output.image.detach().clamp(0, 1), atol=1e-4, rtol=1e-4)
 
 
 def test_bad_arguments_are_named(codebook):
     model = make_generator(codebook)
     with pytest.raises(ShapeError, match="beta"):
-        model.prepare_source(torch.rand(3, SIZE, SIZE), torch.rand(E + 1), torch.rand(6))
+        model.prepare_source(torch.rand(3, SIZE, SIZE), torch.rand(E + 1), torch.rand(6), LANDMARKS)
     with pytest.raises(ValueError, match="image"):
-        model.prepare_source(2 * torch.rand(3, SIZE, SIZE) + 1, torch.rand(E), torch.rand(6))
+        model.prepare_source(2 * torch.rand(3, SIZE, SIZE) + 1, torch.rand(E), torch.rand(6), LANDMARKS)
     with pytest.raises(ValueError, match="frozen"):
         make_generator(make_codebook())
 
@@ -157,3 +175,35 @@ def test_payload_round_trip_refuses_another_codebook(codebook):
     torch.testing.assert_close(load_vqig(payload, codebook)(image, motion).image, model(image, motion).image)
     with pytest.raises(ValueError, match="trained on"):
         load_vqig(payload, make_codebook(seed=9).freeze())
+
+
+def test_spread_shift_keeps_known_shifts_and_fades():
+    """At a lone place the flow is its shift but for the background's share; far from all places it is zero; equal shifts agree everywhere near."""
+    grid = identity_grid(32, 32, torch.device("cpu"))
+    place = grid[:, 8, 8][:, None]
+    field = spread_shift(grid, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.0)
+    torch.testing.assert_close(field[0, :, 8, 8], torch.tensor([0.3, -0.1]))
+    field = spread_shift(grid, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.05)
+    torch.testing.assert_close(field[0, :, 8, 8], torch.tensor([0.3, -0.1]) / 1.05)
+    assert field[0, :, 31, 31].abs().max() < 1e-6
+    # two near places with opposite shifts: a wide mean cancels them, the narrow one keeps them apart
+    places = torch.stack([grid[0, 8, 8], grid[0, 10, 8]])[None]
+    shifts = torch.tensor([[[0.0, 0.2], [0.0, -0.2]]])
+    wide = spread_shift(grid, places, shifts, radii=(0.3,))
+    both = spread_shift(grid, places, shifts, radii=(0.3, 0.03))
+    assert wide[0, 1, 8, 8] < 0.05 and both[0, 1, 8, 8] > 0.17 and both[0, 1, 10, 8] < -0.17
+
+
+def test_moved_landmarks_carry_the_picture_with_them():
+    """With every landmark moved alike and no other flow, the warp shows around each landmark what was at its old place."""
+    model = make_generator(make_codebook().freeze()).eval()
+    image = torch.rand(1, 3, SIZE, SIZE)
+    motion = random_motion(1)
+    shift = torch.tensor([4.0, -2.0]) * (2 / SIZE)  # px
+    with torch.no_grad():
+        model.point_motion.linear.bias.copy_(shift.repeat(68))
+        _, flow, _, moved = model.warp_source(image, motion)
+    torch.testing.assert_close(moved, motion.points + shift)
+    near = torch.nn.functional.grid_sample(flow, moved[:, None].clamp(-0.95, 0.95), align_corners=False)[:, :, 0].transpose(1, 2)
+    inside = (moved.abs() < 0.9).all(-1)
+    torch.testing.assert_close(near[inside], (-shift).expand(int(inside.sum()), 2), atol=0.2 * float(shift.abs().max()), rtol=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from dot_faces import draw_face, make_pictures
 
-from flowvqtalker.landmarks import boxes, network, samples, schema
+from flowvqtalker.landmarks import align, boxes, network, samples, schema
 
 
 def make_nothing(count: int, size_px: int, seed: int) -> np.ndarray:
@@ -18,7 +18,15 @@ def make_nothing(count: int, size_px: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def data() -> samples.Samples:
     frames, points = make_pictures(200, 160, 0)
-    return samples.make_samples([(frames, points)], [make_nothing(40, 160, 1)])
+    return samples.make_samples([(frames, points, scores_of(points))], [make_nothing(40, 160, 1)])
+
+
+def scores_of(points: np.ndarray) -> np.ndarray:
+    """An open jaw as its blendshape score, and one score of the left side alone."""
+    scores = np.zeros((len(points), 52), np.float32)
+    scores[:, schema.BLENDSHAPES.index("jawOpen")] = 2 * schema.lip_aperture(points)
+    scores[:, schema.BLENDSHAPES.index("mouthSmileLeft")] = 1
+    return scores
 
 
 def fit(net, draw, loss, steps: int, lr: float = 6e-3) -> None:
@@ -38,10 +46,17 @@ def fit(net, draw, loss, steps: int, lr: float = 6e-3) -> None:
 def trained(data) -> network.TrainedLandmarker:
     torch.manual_seed(0)
     finder, points = network.FaceFinder(64, (32, 32)), network.PointNet(64, (32, 32, 64))
-    network.channels_last(finder), network.channels_last(points)
+    refiner = network.Refiner(64, (16, 32), hidden=64)
+    refiner.template.copy_(align.mean_shape(data.points))
+    for net in (finder, points, refiner):
+        network.channels_last(net)
 
     def points_loss(batch):
         return network.point_loss(points.maps(batch[0]), batch[1], map_weight=0.05, gap_weight=0.5)[0]
+
+    def refiner_loss(batch):
+        found, scores = refiner(batch[0])
+        return network.point_error(found, batch[1], gap_weight=0.5)[0] + 0.05 * network.score_loss(scores, batch[2])[0]
 
     fit(points, lambda generator: samples.draw_crops(data, 24, 64, generator), points_loss, 160)
     fit(
@@ -50,7 +65,8 @@ def trained(data) -> network.TrainedLandmarker:
         lambda batch: network.face_loss(finder(batch[0]), *batch[1:])[0],
         160,
     )
-    return network.TrainedLandmarker(finder, points)
+    fit(refiner, lambda generator: samples.draw_aligned(data, refiner.template, 24, 64, generator), refiner_loss, 160)
+    return network.TrainedLandmarker(finder, points, refiner)
 
 
 def test_unit_coordinates_are_those_of_the_conventions():
@@ -67,7 +83,15 @@ def test_mean_position_of_a_single_cell_is_its_centre():
 
 def test_sample_truth_follows_its_picture(data):
     """In a crop, the true inner mouth (drawn nearly black) is darker than the skin below the eyes."""
-    images, points = samples.draw_crops(data, 64, 96, torch.Generator().manual_seed(1))
+    aligned = samples.draw_aligned(data, align.mean_shape(data.points), 64, 96, torch.Generator().manual_seed(1))
+    for images, points in (samples.draw_crops(data, 64, 96, torch.Generator().manual_seed(1)), aligned[:2]):
+        check_truth_follows(images, points)
+    # a mirrored face shows on the right what was on the left
+    left, right = (aligned[2][:, schema.BLENDSHAPES.index(name)] for name in ("mouthSmileLeft", "mouthSmileRight"))
+    assert (left + right == 1).all() and 0.25 < right.mean() < 0.75
+
+
+def check_truth_follows(images: torch.Tensor, points: torch.Tensor) -> None:
     assert images.shape == (64, 3, 96, 96) and points.shape == (64, 68, 2)
     mouth = points[:, list(schema.INNER_LIPS)].mean(dim=1)
     cheek = (points[:, 41] + points[:, 31]) / 2
@@ -78,6 +102,13 @@ def test_sample_truth_follows_its_picture(data):
     assert (seen[wide, 0] < seen[wide, 1]).float().mean() > 0.95
     # mirrored crops keep the order of the points: the subject's right eye is on the picture's left
     assert (points[:, 36, 0] < points[:, 45, 0]).all()
+
+
+def test_mirroring_scores_twice_changes_nothing():
+    flip = np.array(schema.BLENDSHAPE_FLIP)
+    assert (flip[flip] == np.arange(52)).all()
+    assert schema.BLENDSHAPES[flip[schema.BLENDSHAPES.index("jawLeft")]] == "jawRight"
+    assert schema.BLENDSHAPES[flip[schema.BLENDSHAPES.index("jawOpen")]] == "jawOpen"
 
 
 def test_faceless_samples_hold_no_face_and_faces_stay_inside(data):
@@ -116,6 +147,9 @@ def test_finds_points_of_faces_it_has_not_seen(trained):
     assert found.present.mean() >= 0.75
     error = schema.landmark_error(found.landmarks_px, truth)[found.present]
     assert np.median(error) < 0.06
+    assert ((found.blendshapes[found.present] >= 0) & (found.blendshapes[found.present] <= 1)).all()
+    jaw = schema.BLENDSHAPES.index("jawOpen")
+    assert np.corrcoef(found.blendshapes[found.present, jaw], scores_of(truth)[found.present, jaw])[0, 1] > 0.5
     assert trained.detect(make_nothing(60, 160, 8), video=False).present.mean() <= 0.2
 
 
@@ -133,13 +167,23 @@ def test_crops_of_other_places_give_the_same_points(trained):
 def test_no_frames_and_no_face_are_not_errors(trained):
     assert trained.detect(np.zeros((0, 64, 64, 3), np.uint8)).landmarks_px.shape == (0, 68, 2)
     blank = trained.detect(np.full((3, 64, 64, 3), 128, np.uint8))
-    assert not blank.present.any() and np.isnan(blank.landmarks_px).all()
+    assert not blank.present.any() and np.isnan(blank.landmarks_px).all() and np.isnan(blank.blendshapes).all()
     with pytest.raises(ValueError, match="uint8"):
         trained.detect(np.zeros((1, 64, 64, 3), np.float32))
 
 
+def test_refining_moves_points_closer(trained):
+    """From points that are wrong by a few pixels back to the drawn ones."""
+    frames, truth = make_pictures(60, 160, 13)
+    data = samples.make_samples([(frames, truth, scores_of(truth))], [])
+    wrong = data.points + 0.02 * torch.randn(data.points.shape, generator=torch.Generator().manual_seed(4))
+    fine, _ = trained.refine(data.patches, wrong)
+    before, after = ((points - data.points).norm(dim=-1).mean() for points in (wrong, fine))
+    assert after < 0.8 * before
+
+
 def test_state_round_trip_gives_equal_points(trained, tmp_path):
-    state = network.pack(trained.finder.state_dict(), trained.points.state_dict(), like=trained)
+    state = network.pack({name: getattr(trained, name).state_dict() for name in ("finder", "points", "refiner")}, like=trained)
     torch.save(state, tmp_path / "model.pt")
     again = network.TrainedLandmarker.from_state(torch.load(tmp_path / "model.pt", weights_only=True))
     frames, _ = make_pictures(4, 160, 11)
@@ -152,7 +196,7 @@ def test_pieces_are_joined(trained):
     frames, _ = make_pictures(6, 160, 12)
     found = trained.detect_pieces([frames[:4], frames[4:]])
     assert found.landmarks_px.shape == (6, 68, 2) and found.score.shape == (6,)
-    assert found.blendshapes is None
+    assert found.blendshapes.shape == (6, 52)
 
 
 def test_whole_box_is_square_and_centred():
