@@ -1,6 +1,7 @@
 """Contact sheet of the clay head: six people x eight emotions, then closed eyes, sealed lips, open jaw, profile and speech shapes.
 
 Usage: python -m pipeline.tools.clay_sheet --out docs/figures/clay.png
+       python -m pipeline.tools.clay_sheet --out blind.png --size 256 --people 3 --shuffle 7    # lettered columns; prints the key
 """
 
 from __future__ import annotations
@@ -83,6 +84,17 @@ def make_sheet(*, size: int, people: int, seed: int, labels: bool) -> np.ndarray
     return np.asarray(sheet)
 
 
+def make_blind_sheet(*, size: int, people: int, seed: int, shuffle: int) -> tuple[np.ndarray, dict[str, str]]:
+    """The emotions alone, their columns in a random order under letters, and which letter is which: a test for fresh eyes."""
+    order = np.random.default_rng(shuffle).permutation(len(EMOTIONS))
+    sheet = make_sheet(size=size, people=people, seed=seed, labels=False)[: people * size]
+    picture = Image.fromarray(np.concatenate([sheet[:, column * size : (column + 1) * size] for column in order], axis=1))
+    pen, letters = ImageDraw.Draw(picture), "ABCDEFGH"
+    for i, letter in enumerate(letters):
+        pen.text((i * size + 8, 6), letter, fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(picture), {letter: EMOTIONS[column] for letter, column in zip(letters, order, strict=True)}
+
+
 def main() -> None:
     """Write the sheet as a PNG with a palette, small enough for git."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -91,7 +103,13 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=6)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--no-labels", dest="labels", action="store_false")
+    parser.add_argument("--shuffle", type=int, help="seed of a random order of the emotions, under letters and without names")
     args = parser.parse_args()
+    if args.shuffle is not None:
+        sheet, key = make_blind_sheet(size=args.size, people=args.people, seed=args.seed, shuffle=args.shuffle)
+        Image.fromarray(sheet).save(args.out)
+        print(" ".join(f"{letter}={emotion}" for letter, emotion in key.items()))
+        return
     sheet = make_sheet(size=args.size, people=args.people, seed=args.seed, labels=args.labels)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # A palette keeps the file below a megabyte; dithering hides its steps.
