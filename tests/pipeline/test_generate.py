@@ -56,6 +56,7 @@ def run_folder(tmp_path_factory) -> dict[str, Path]:
             beta[7] = 0.01
         pose, error = rng.normal(0, 0.05, (n, 6)).astype(np.float32), np.ones(n, np.float32)
         error[0] = np.nan if role == "enrol" else 1.0
+        write_npz(root / f"data/crop/clips/{clip}.npz", {"landmarks_px": rng.uniform(0, SIZE, (n, 68, 2)).astype(np.float32)})
         write_npz(root / f"data/fit3dmm/clips/{clip}.npz", {"alpha": np.zeros(3), "beta": beta, "pose": pose, "error_px": error})
         fits.append({"clip": clip, "status": "ok", "reason": "", "file": f"clips/{clip}.npz", "n_frames": n, "sha256": clip})
         crops.append({

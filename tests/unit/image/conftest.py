@@ -36,7 +36,7 @@ def make_frames(n: int = 12, identities: int = 3) -> FrameSet:
     disc = torch.sigmoid((50 - radius) / 10)[:, None]
     colour = torch.rand(identities, 3, generator=generator)[identity][:, :, None, None]
     images = (255 * (0.2 + 0.8 * disc * colour)).to(torch.uint8)
-    landmarks = centre[:, None] + 8 * torch.rand(n, 68, 2, generator=generator) - 4
+    landmarks = centre[:, None] + 8 * torch.rand(1, 68, 2, generator=generator) - 4  # the same marks on every disc
     order = torch.arange(n)
     return FrameSet(images, landmarks, identity, order % 4 == 0, order < identities, order, order, order, coefficients)
 

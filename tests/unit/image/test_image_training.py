@@ -87,12 +87,12 @@ def test_adversarial_turn_trains_both_sides_and_resume_is_exact():
 
 def test_generator_learns_to_move_the_picture():
     torch.manual_seed(0)
-    task = imagegen_task()
+    task = imagegen_task(6e-3)
     before = measure_imagegen(task.model, task.validation, *task.validation_pairs, "fp32")
     frozen = {name: value.clone() for name, value in task.model.codebook.state_dict().items()}
-    run(task, config(30, 3e-3), seed=1)
+    run(task, config(60, 6e-3), seed=1)
     after = measure_imagegen(task.model, task.validation, *task.validation_pairs, "fp32")
-    assert after["psnr_warped_db"] > before["psnr_warped_db"] + 0.3
+    assert after["psnr_warped_db"] > before["psnr_warped_db"] + 0.6
     assert after["copy_psnr_db"] == pytest.approx(before["copy_psnr_db"])
     assert all(torch.equal(frozen[name], value) for name, value in task.model.codebook.state_dict().items())
 
@@ -110,7 +110,7 @@ def test_generator_changes_little_where_change_is_dear():
         opened.append(float(output.mask.mean()))
         for name, value in task.model.codebook.encoder.state_dict().items():
             assert torch.equal(value, task.model.encoder.state_dict()[name])
-    assert opened[1] < 0.7 * opened[0]
+    assert opened[1] < 0.9 * opened[0]
 
 
 @pytest.mark.parametrize("flags", [{"warp": False}, {"codes": False}])
