@@ -40,7 +40,7 @@ class LandmarkBasis:
         identity_sd: (A,) spread of each identity coefficient over people.
         lower: (E,) bounds of beta.
         upper: (E,).
-        sd_factor: (E,) factor of the expression prior's standard deviation; 0 keeps a shape at rest.
+        sd_factor: (E,) factor of the expression prior's standard deviation; 0 keeps a shape at the prior's mean: at rest without scores.
         fast: (E,) bool, shapes with the weaker smoothness.
         asymmetry: (P, E) rows that measure a left-right difference, divided by the factor of its standard deviation.
         exact: the model's own landmarks (alpha (A,), beta (T, E)) -> (T, 68, 3) where it is not linear (contacts of lips and lids);
@@ -82,8 +82,8 @@ def make_basis(
 ) -> LandmarkBasis:
     """Linear basis with the priors that belong to the shapes' names.
 
-    ARKit-named shapes live in [0, 1]; the gaze shapes stay at rest because lids alone do not show where the eye looks, and shapes that do
-    not move any landmark by 0.1 mm stay at rest too. Other names (a PCA basis) are coefficients in [-5, 5].
+    ARKit-named shapes live in [0, 1]; the gaze shapes stay at the prior's mean (rest, or the back end's score) because lids alone do not
+    show where the eye looks, and so do shapes that do not move any landmark by 0.1 mm. Other names (a PCA basis) are coefficients in [-5, 5].
 
     Args:
         mean: (68, 3) cm.

@@ -3,7 +3,7 @@
 Three convolutional networks. ``FaceFinder`` sees the whole picture, small, and gives presence and box. ``PointNet`` sees the crop and gives
 one probability map per point, whose mean is the point (soft-argmax; Nibali et al. 2018, "Numerical coordinate regression with convolutional
 neural networks"). ``Refiner`` sees the face aligned to a template by those points, at a higher resolution, and gives the points again, now
-with a third less error, and, as MediaPipe's landmarker does, blendshape scores. All begin with a pixel-unshuffle, so that all convolutions
+with less error (docs/decisions/0016), and, as MediaPipe's landmarker does, blendshape scores. All begin with a pixel-unshuffle, so that all convolutions
 run on a quarter of the resolution.
 Coordinates inside the networks run from -1 to 1 between the edges of the input.
 """
@@ -32,6 +32,11 @@ BATCH_FRAMES = 16
 def channels_last(net: _Net) -> _Net:
     """The network with its weights laid out for fast convolutions on CPUs."""
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check_size(size_px: int) -> None:
+    if size_px % 16:
+        raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -66,8 +71,7 @@ class FaceFinder(nn.Module):
 
     def __init__(self, size_px: int = 96, channels: tuple[int, int] = (32, 64)) -> None:
         super().__init__()
-        if size_px % 16:
-            raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
+        _check_size(size_px)
         first, second = channels
         self.size_px = size_px
         self.stem = _conv(48, first)
@@ -104,8 +108,7 @@ class PointNet(nn.Module):
 
     def __init__(self, size_px: int = 96, channels: tuple[int, int, int] = (64, 64, 128)) -> None:
         super().__init__()
-        if size_px % 16:
-            raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
+        _check_size(size_px)
         first, second, third = channels
         self.size_px = size_px
         self.stem = _conv(48, first)
@@ -147,8 +150,7 @@ class Refiner(nn.Module):
 
     def __init__(self, size_px: int = 128, channels: tuple[int, int] = (32, 64), hidden: int = 256) -> None:
         super().__init__()
-        if size_px % 16:
-            raise ValueError(f"size_px: expected a multiple of 16, got {size_px}")
+        _check_size(size_px)
         first, second = channels
         self.size_px = size_px
         self.stem = _conv(48, first)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class LoopConfig:
             raise ValueError("patience needs select: without a value to minimise nothing can stop early")
 
 
-class Task:
+class Task(ABC):
     """One training: its modules, its optimizers, its batches and its losses. Subclass it.
 
     Attributes:
@@ -82,13 +83,13 @@ class Task:
     optimizers: dict[str, torch.optim.Optimizer]
     ema_names: tuple[str, ...] = ()
 
+    @abstractmethod
     def draw(self, step: int, generator: torch.Generator) -> Any:
         """Make the batch of this step from the generator alone (derived from seed and step)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
         """Yield (optimizer name, scalar loss, values to log); the optimizer has stepped when the generator goes on."""
-        raise NotImplementedError
 
     def validate(self, step: int) -> dict[str, float]:
         """Return validation values by name. Runs without gradients, in eval mode, with the averaged weights in place."""
