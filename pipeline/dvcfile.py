@@ -52,8 +52,12 @@ def _outs(config: dict[str, Any], stage: Stage) -> dict[str, list[Any]]:
 
 
 def _source_roots(config: dict[str, Any]) -> list[str]:
-    """Users' folders of videos, as dependencies of the corpus stage."""
-    return [str(source["root"]) for source in config["corpus"]["sources"] if source.get("root")]
+    """Users' folders of videos, lists and tables, as dependencies of the corpus stage."""
+    paths: list[str] = []
+    for source in config["corpus"]["sources"]:
+        named = [source.get("root"), source.get("checksums"), source.get("labels"), *(source.get("split_lists") or {}).values()]
+        paths += [str(path) for path in named if path]
+    return paths
 
 
 def dvc_dict(config: dict[str, Any]) -> dict[str, Any]:

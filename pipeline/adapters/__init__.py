@@ -26,8 +26,53 @@ def _folder() -> ModuleType:
     return folder
 
 
-#: Name in ``corpus.sources[].adapter`` -> the adapter's module, imported when used.
-ADAPTERS: dict[str, Callable[[], ModuleType]] = {"synthetic": _synthetic, "folder": _folder}
+def _mead() -> ModuleType:
+    from pipeline.adapters import mead
+
+    return mead
+
+
+def _hdtf() -> ModuleType:
+    from pipeline.adapters import hdtf
+
+    return hdtf
+
+
+def _cremad() -> ModuleType:
+    from pipeline.adapters import cremad
+
+    return cremad
+
+
+def _ravdess() -> ModuleType:
+    from pipeline.adapters import ravdess
+
+    return ravdess
+
+
+def _grid() -> ModuleType:
+    from pipeline.adapters import grid
+
+    return grid
+
+
+def _voxceleb() -> ModuleType:
+    from pipeline.adapters import voxceleb
+
+    return voxceleb
+
+
+def _ffhq() -> ModuleType:
+    from pipeline.adapters import ffhq
+
+    return ffhq
+
+
+#: Name in ``corpus.sources[].adapter`` -> the adapter's module, imported when used (and written out, so that the code hash finds it).
+ADAPTERS: dict[str, Callable[[], ModuleType]] = {
+    "synthetic": _synthetic, "folder": _folder, "mead": _mead, "hdtf": _hdtf, "cremad": _cremad, "ravdess": _ravdess, "grid": _grid,
+    "voxceleb": _voxceleb, "ffhq": _ffhq,
+}  # fmt: skip
 
 
 def resolve_source(corpus: CorpusParams, file: str, corpus_folder: Path) -> Path:

@@ -1,8 +1,9 @@
 """Adapter `folder`: ordinary talking-head videos, wherever they lie, as clips of the corpus.
 
 Every video below the root becomes a clip; nothing is copied. Identity is the parent folder, emotion neutral, split the hash of the path,
-unless an ``index.csv`` in the root says otherwise (columns file, identity, emotion, level, split; all but file may be missing or empty).
-A split by clip is not disjoint by identity, and the rows say so.
+unless an ``index.csv`` in the root says otherwise (columns file, identity, emotion, level, split; all but file may be missing or empty);
+the source's `labels` names such a table elsewhere. A parent folder that only says what it holds (``anna/video/1.mp4``) names nobody: the
+folder above it does. A split by clip is not disjoint by identity, and the rows say so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: Folders, beside the video's or inside it, where a wav of the same name serves as sound.
 SOUND_FOLDERS = ("wav", "audio")
+#: Folders that say what they hold, not whom.
+GENERIC_FOLDERS = frozenset({"video", "videos", "clips", "mp4", "crops", "raw"})
 NOT_DISJOINT = "split by clip: identities may be shared between splits"
 
 
@@ -73,13 +76,15 @@ def split_clips(paths: list[Path], params: FolderSource) -> dict[Path, str]:
     return splits
 
 
-def read_labels(root: Path) -> dict[str, dict[str, str]]:
-    """Rows of the root's index.csv by file; {} without one.
+def read_labels(root: Path, table: str = "") -> dict[str, dict[str, str]]:
+    """Rows of a table of labels by file: of the named one, else of the root's index.csv; {} without one.
 
     Raises:
-        PipelineError: a row names no file, an unknown emotion, level or split, or a file twice.
+        PipelineError: the named table is not there; a row names no file, an unknown emotion, level or split, or a file twice.
     """
-    path = root / "index.csv"
+    path = Path(table).expanduser() if table else root / "index.csv"
+    if table and not path.is_file():
+        raise PipelineError(f"{path}: there is no such table of labels", "set corpus.sources[].labels, or leave it out")
     if not path.exists():
         return {}
     with open(path, newline="", encoding="utf-8-sig") as handle:
@@ -132,7 +137,7 @@ def make_items(ctx: Context, source: Source) -> list[Item]:
     """One item per video; size and time of the files stand in for their content until they are read."""
     root = Path(source.root).expanduser()
     paths = find_videos(root, source.name)
-    labels = read_labels(root)
+    labels = read_labels(root, source.labels)
     absent = sorted(set(labels) - {path.as_posix() for path in paths})
     ids, splits = make_ids(paths), split_clips(paths, ctx.cfg.folder)
     flat = [path for path in paths if path.parent == Path(".") and not labels.get(path.name, {}).get("identity")]
@@ -165,6 +170,12 @@ def make_items(ctx: Context, source: Source) -> list[Item]:
     return items
 
 
+def _folder_of_person(path: Path, root: Path) -> str:
+    """Name of the innermost folder that is not generic; the root's where there is none."""
+    named = [part for part in path.parts[:-1] if part.lower() not in GENERIC_FOLDERS]
+    return named[-1] if named else path.parent.name or root.resolve().name
+
+
 def _labels(path: Path, given: dict[str, str], split: str, source: Source) -> dict[str, Any]:
     emotion = given.get("emotion") or "neutral"
     level = int(given.get("level") or (0 if emotion == "neutral" else 2))
@@ -172,7 +183,7 @@ def _labels(path: Path, given: dict[str, str], split: str, source: Source) -> di
     uses = [use for use in source.uses if use != "landmarker" and (use == "test") == (chosen == "test")]
     return {
         "kind": "video",
-        "identity": given.get("identity") or make_id(Path(path.parent.name or Path(source.root).expanduser().resolve().name)),
+        "identity": given.get("identity") or make_id(Path(_folder_of_person(path, Path(source.root).expanduser()))),
         "emotion": emotion,
         "level": 0 if emotion == "neutral" else level,
         "sentence": "",
@@ -180,7 +191,7 @@ def _labels(path: Path, given: dict[str, str], split: str, source: Source) -> di
         "split": chosen,
         "uses": "+".join(uses),
         "role": "talk",
-        "reason": "" if given.get("split") else NOT_DISJOINT,
+        "reason": "" if given.get("split") and not source.shared_identities else NOT_DISJOINT,
     }
 
 

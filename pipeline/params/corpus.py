@@ -8,32 +8,81 @@ from pydantic import model_validator
 
 from pipeline.params.base import Field, Section
 
-__all__ = ["CorpusParams", "FolderSource", "Source", "SyntheticCorpus"]
+__all__ = ["CorpusParams", "FolderSource", "SegmentParams", "Source", "StillsParams", "SyntheticCorpus"]
 
 Use = Literal["codebook", "flow", "imagegen", "judges", "landmarker", "test"]
 Range = tuple[float, float]
 
 
+class SegmentParams(Section):
+    """Long recordings are cut into pieces of equal length when the corpus is indexed."""
+
+    seconds: float = Field(ge=1, le=600, description="length of a piece [s]")
+    min_seconds: float = Field(ge=0.04, le=600, description="a shorter rest at the end is left out [s]")
+    crf: float = Field(ge=0, le=51, description="x264 quality of the pieces; lower is better")
+
+
+class StillsParams(Section):
+    """Single pictures: how they are kept."""
+
+    size_px: int = Field(ge=64, le=1024, description="side to which the pictures are resized [px]")
+    per_clip: int = Field(ge=1, le=1000, description="pictures in one row of the index")
+
+
 class Source(Section):
-    """One place where clips come from."""
+    """One place where clips come from. The optional keys are features that a source uses or not; which adapter takes which is checked."""
 
     name: str = Field(pattern=r"^[a-z0-9]+$", description="name of the source; column `source` of the index")
-    adapter: Literal["synthetic", "folder"] = Field(description="synthetic: made here; folder: videos of the user's")
-    root: str = Field(description="folder with the videos; empty for synthetic")
+    adapter: Literal["synthetic", "folder", "mead", "hdtf", "cremad", "ravdess", "grid", "voxceleb", "ffhq"] = Field(
+        description="synthetic: made here; folder: any videos; the others read a data set's own tree (docs/datasets.md)"
+    )
+    root: str = Field(description="folder with the files; empty for synthetic")
     uses: tuple[Use, ...] = Field(min_length=1, description="what its clips may serve")
+    views: tuple[Literal["front", "top", "down", "left_30", "left_60", "right_30", "right_60"], ...] = Field(
+        default=(), description="mead: cameras that are read"
+    )
+    unlabelled: Literal["none", "neutral", ""] = Field(
+        default="", description="hdtf, voxceleb, which have no emotion labels: leave clips unlabelled, or call them neutral"
+    )
+    segment: SegmentParams | None = Field(default=None, description="hdtf: cut clips into pieces; whole clips when absent")
+    stills: StillsParams | None = Field(default=None, description="ffhq: size and grouping of the pictures")
+    split_lists: dict[Literal["train", "val", "test"], str] = Field(
+        default_factory=dict,
+        description="files that list the clips of a published split (JSON list or one name a line); others are left out",
+    )
+    shared_identities: bool = Field(default=False, description="accept that people occur in several splits; rows say so")
+    checksums: str = Field(default="", description="CSV with columns path, sha256: every file must be listed and agree")
+    labels: str = Field(default="", description="folder: CSV of labels outside the root; index.csv in the root when empty")
 
     @model_validator(mode="after")
-    def _root_belongs_to_folders(self) -> Source:
-        if (self.adapter == "folder") != bool(self.root):
-            raise ValueError(f"source '{self.name}': adapter 'folder' needs a root, 'synthetic' takes none")
+    def _keys_belong_to_the_adapter(self) -> Source:
+        if (self.adapter == "synthetic") == bool(self.root):
+            raise ValueError(f"source '{self.name}': adapter '{self.adapter}' needs a root, 'synthetic' takes none")
+        needed = {"views": ("mead",), "unlabelled": ("hdtf", "voxceleb"), "stills": ("ffhq",)}
+        readers = ("mead", "hdtf", "cremad", "ravdess", "grid", "voxceleb")
+        allowed = needed | {
+            "segment": ("hdtf",),
+            "split_lists": readers,
+            "checksums": readers,
+            "labels": ("folder",),
+            "shared_identities": (*readers, "folder"),
+        }
+        for key, adapters in allowed.items():
+            given = bool(getattr(self, key))
+            if given and self.adapter not in adapters:
+                raise ValueError(f"source '{self.name}': '{key}' belongs to {', '.join(adapters)}, not to adapter '{self.adapter}'")
+            if not given and self.adapter in needed.get(key, ()):
+                raise ValueError(f"source '{self.name}': adapter '{self.adapter}' needs '{key}'")
+        if self.adapter == "ffhq" and set(self.uses) != {"codebook"}:
+            raise ValueError(f"source '{self.name}': stills of strangers without labels serve the codebook only: uses: [codebook]")
         return self
 
 
 class FolderSource(Section):
-    """How a folder of videos is split; by the hash of the clip id, so adding a clip never moves another."""
+    """Shares where no split is published: of the clips of a folder, of the people of a data set; by hash, so adding one never moves another."""
 
-    val_share: float = Field(ge=0, lt=1, description="share of the clips for validation [1]")
-    test_share: float = Field(ge=0, lt=1, description="share of the clips for testing [1]")
+    val_share: float = Field(ge=0, lt=1, description="share of the clips or people for validation [1]")
+    test_share: float = Field(ge=0, lt=1, description="share of the clips or people for testing [1]")
 
 
 class SyntheticCorpus(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.io import read_index, read_npz
 from pipeline.media import probe, read_sound
 from pipeline.params import validate_section
+from pipeline.params.corpus import Source
 
 TINY = {
     "train_identities": 2, "val_identities": 1, "test_identities": 2, "train_clips": 2, "val_clips": 1, "test_clips": 1, "test_takes": 2,
@@ -110,6 +112,6 @@ def test_bad_parameters_are_named(changes, message):
         validate_section("corpus", section(**changes))
 
 
-def test_both_adapters_are_registered():
-    assert set(ADAPTERS) == {"synthetic", "folder"}
-    assert callable(ADAPTERS["synthetic"]().make_items)
+def test_every_adapter_of_the_parameters_is_registered():
+    assert set(ADAPTERS) == set(get_args(Source.model_fields["adapter"].annotation))
+    assert all(callable(load().make_items) and callable(load().process) for load in ADAPTERS.values())
