@@ -217,12 +217,16 @@ def verify(path: Path, file: str, expected: str | None, wanted: bool) -> str:
         wanted: whether there is a list.
 
     Raises:
-        ClipError: a git-lfs pointer in place of the file, a file that is not listed, or another content.
+        ClipError: a file that may not be read, a git-lfs pointer in place of the file, a file that is not listed, or another content.
     """
-    with open(path, "rb") as handle:
-        if handle.read(len(_LFS_POINTER)) == _LFS_POINTER:
-            raise ClipError(f"{file}: a git-lfs pointer lies in place of the video: run `git lfs pull` in the data set's clone")
-    found = file_sha256(path)
+    try:
+        with open(path, "rb") as handle:
+            is_pointer = handle.read(len(_LFS_POINTER)) == _LFS_POINTER
+        found = file_sha256(path)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:  # other trouble is the machine's and stops the stage
+        raise ClipError(f"{file}: cannot be read ({error.strerror}): mend its permissions or lay it there again") from error
+    if is_pointer:
+        raise ClipError(f"{file}: a git-lfs pointer lies in place of the video: run `git lfs pull` in the data set's clone")
     if wanted and expected is None:
         raise ClipError(
             f"{file}: not in the list of checksums: remove the file, or leave `checksums` out for converted copies", rejected=True

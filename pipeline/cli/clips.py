@@ -33,6 +33,11 @@ def run(root: Path, target: str, cores: str, configfile: str) -> None:
     if not root.is_dir():
         raise PipelineError(f"{root}: no such folder", "name a folder that holds videos: make clips ROOT=<folder>")
     config = read_config("params.yaml", configfile)
+    folders = [source["name"] for source in config["corpus"]["sources"] if source["adapter"] != "synthetic"]
+    if len(folders) > 1:
+        raise PipelineError(
+            f"{configfile} has several folders ({', '.join(folders)}), and ROOT names one", "give their roots in an overlay of your own"
+        )
     sources = [
         {**source, "root": os.path.relpath(root)} if source["adapter"] != "synthetic" else source for source in config["corpus"]["sources"]
     ]

@@ -16,10 +16,10 @@ import pytest
 from flowvqtalker.constants import EMOTIONS
 from pipeline import clipstage, corpus, media
 from pipeline.adapters import ADAPTERS, cremad, grid, hdtf, leakage, mead, ravdess, voxceleb
-from pipeline.adapters.datasets import LeftOut, Tree, UnreadableNameError, split_identities
+from pipeline.adapters.datasets import LeftOut, Tree, UnreadableNameError, split_identities, verify
 from pipeline.clipstage import Item
 from pipeline.context import Context
-from pipeline.errors import PipelineError
+from pipeline.errors import ClipError, PipelineError
 from pipeline.io import read_index, read_npz
 from pipeline.params import read_config, validate_section
 from pipeline.params.corpus import Source
@@ -345,6 +345,12 @@ def test_checksums_tell_good_bad_pointer_and_unlisted_files_apart(tmp_path, vide
     listing.write_text("file,md5\n")
     with pytest.raises(PipelineError, match="no columns 'path' and 'sha256'"):
         items_of([source_of("cremad", root, checksums=str(listing))], tmp_path)
+
+
+def test_a_file_that_cannot_be_opened_is_a_clips_trouble(tmp_path):
+    for path in (tmp_path / "gone.mp4", tmp_path):
+        with pytest.raises(ClipError, match="grid:a.mpg: cannot be read"):
+            verify(path, "grid:a.mpg", None, False)
 
 
 def test_long_recordings_are_cut_into_pieces_with_their_sound(tmp_path, monkeypatch):

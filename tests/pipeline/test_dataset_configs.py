@@ -102,3 +102,11 @@ def test_a_linear_layer_costs_two_operations_a_product():
     from pipeline.tools import scale_cost
 
     assert scale_cost.count(torch.nn.Linear(30, 50, bias=False), torch.rand(4, 30)) == 2 * 4 * 30 * 50
+
+
+def test_one_root_does_not_serve_several_sources(tmp_path):
+    from pipeline.cli import clips
+    from pipeline.errors import PipelineError
+
+    with pytest.raises(PipelineError, match=r"several folders \(ffhq, mead, hdtf\)"):
+        clips.run(tmp_path, "corpus", "1", str(REPOSITORY / "configs" / "paper.yaml"))
