@@ -349,7 +349,7 @@ def test_checksums_tell_good_bad_pointer_and_unlisted_files_apart(tmp_path, vide
 
 def test_a_file_that_cannot_be_opened_is_a_clips_trouble(tmp_path):
     for path in (tmp_path / "gone.mp4", tmp_path):
-        with pytest.raises(ClipError, match="grid:a.mpg: cannot be read"):
+        with pytest.raises(ClipError, match=r"grid:a\.mpg: cannot be read"):
             verify(path, "grid:a.mpg", None, False)
 
 
