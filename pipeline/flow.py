@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,9 +21,10 @@ from flowvqtalker.flow.windows import MotionClip
 from flowvqtalker.seeding import derive_seed
 from flowvqtalker.train.flow import FlowTraining, fit_motion
 from flowvqtalker.train.loop import LoopConfig
+from pipeline.clipstage import locked
 from pipeline.context import Context
 from pipeline.errors import PipelineError
-from pipeline.io import ok_rows, read_index, read_npz
+from pipeline.io import file_sha256, ok_rows, read_index, read_npz, text_sha256
 from pipeline.params.flow import FlowLoopParams, FlowParams
 from pipeline.training import TrainingFolder, main
 
@@ -118,7 +122,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]
         trained = fit_motion(
             flow_config(cfg, kind, coefficients, seed % 2**31), train, val, settings, conditioner_loop=loop_config(cfg.conditioner.training),
-            flow_loop=loop_config(part.training), seed=seed, hooks=hooks_of(folder),
+            flow_loop=loop_config(part.training), seed=seed, hooks=PhaseHooks(folder, conditioner_folder(ctx)),
         )  # fmt: skip
         name = {"expression": "expflow", "pose": "poseflow"}[kind] if cfg.model == "flow" else "regression"
         files[f"{name}.pt"] = motion_state(trained.flow)
@@ -127,18 +131,56 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     folder.publish({**files, "metrics.json": metrics})
 
 
-def hooks_of(folder: TrainingFolder) -> Callable[[str], dict[str, Any]]:
-    """Resume, checkpoint, history and progress of each phase of the training, by the phase's name."""
+#: Parameters of this stage that the conditioners depend on. Variants that share them share the trained conditioners.
+CONDITIONER_PARAMS = ("conditioner", "window", "mel_gain", "mel_shift", "mel_noise", "min_sd")
 
-    def hooks(phase: str) -> dict[str, Any]:
+
+def conditioner_folder(ctx: Context) -> Path:
+    """Where the conditioners of all variants with the same data, seed, code and CONDITIONER_PARAMS are trained and kept."""
+    values = ctx.cfg.model_dump()
+    known = json.dumps([ctx.stamp["code"], ctx.seed, {name: values[name] for name in CONDITIONER_PARAMS}], sort_keys=True)
+    checksums = [f"{name}={file_sha256(path)}" for name, path in sorted(ctx.reads.items())]
+    return ctx.cache / "train" / f"flow-conditioner-{text_sha256(known, *checksums)[:24]}"
+
+
+class PhaseHooks:
+    """Resume, checkpoint, history and progress of each phase of the training, by the phase's name.
+
+    Conditioners live in a folder of their own, which one variant at a time may hold: the second one finds them trained.
+
+    Args:
+        folder: of this training.
+        conditioners: of the conditioners.
+    """
+
+    def __init__(self, folder: TrainingFolder, conditioners: Path) -> None:
+        self.folder, self.conditioners = folder, conditioners
+        self._held = ExitStack()
+
+    def __call__(self, phase: str) -> dict[str, Any]:
+        """Keyword arguments of the loop; leaving the conditioners lets other variants at them."""
+        if phase.startswith("conditioner_"):
+            return self._shared(phase)
+        self._held.close()
         return {
-            "resume": folder.load_checkpoint(phase),
-            "save": lambda state: folder.save_checkpoint(phase, state),
-            "log": lambda step, split, values: folder.log_history(step, f"{phase}_{split}", values),
+            "resume": self.folder.load_checkpoint(phase),
+            "save": lambda state: self.folder.save_checkpoint(phase, state),
+            "log": lambda step, split, values: self.folder.log_history(step, f"{phase}_{split}", values),
             "progress": phase,
         }
 
-    return hooks
+    def _shared(self, phase: str) -> dict[str, Any]:
+        if phase == "conditioner_0":
+            self._held.enter_context(locked(self.conditioners.with_suffix(".lock")))
+        shared = TrainingFolder(self.conditioners)
+        self.folder.add_history(shared, f"{phase}_")
+
+        def log(step: int, split: str, values: dict[str, float]) -> None:
+            for folder in (shared, self.folder):
+                folder.log_history(step, f"{phase}_{split}", values)
+
+        save = partial(shared.save_checkpoint, phase)
+        return {"resume": shared.load_checkpoint(phase), "save": save, "log": log, "progress": phase}
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     mean, std = frames.normaliser()
     model.psi.mean.copy_(mean)
     model.psi.std.copy_(std)
-    shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("codes_from", "image_from", "gan_from")}
+    shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("codes_from", "entropy_from", "image_from", "gan_from")}
     task = ImagegenTask(
-        model, features, frames, validation, ImagegenLosses(**cfg.losses.model_dump(), **shares), lr=cfg.training.lr,
+        model, features, frames, validation, ImagegenLosses(**cfg.losses.model_dump(), **shares), lr=cfg.training.lr, refine_lr_scale=cfg.refine_lr_scale,
         weight_decay=cfg.training.weight_decay, batch=cfg.training.batch, stills_share=cfg.stills_share, enrolment_share=cfg.enrolment_share,
         discriminator_width=cfg.discriminator_width, validation_pairs=cfg.validation_pairs, precision=cfg.precision,
     )  # fmt: skip

@@ -43,6 +43,10 @@ class TrainingFolder:
         for name, value in values.items():
             self._history[step, split, name] = float(value)
 
+    def add_history(self, other: TrainingFolder, prefix: str) -> None:
+        """Take over what another training logged under splits that begin with ``prefix``."""
+        self._history |= {key: value for key, value in other._history.items() if key[1].startswith(prefix)}
+
     def write_history(self) -> None:
         """Write history.csv: step, split, name, value, sorted."""
         buffer = io.StringIO()

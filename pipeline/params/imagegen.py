@@ -42,7 +42,6 @@ class ImagegenLossParams(Section):
     warp_perceptual: float = Field(ge=0, description="feature distance of the warped source")
     landmarks: float = Field(ge=0, description="distance between where the flow sends the target's landmarks and the source's")
     smooth: float = Field(ge=0, description="roughness of the flow [(half-resolution px)^2]")
-    keep: float = Field(ge=0, description="weight of changing what the warped source shows")
     code: float = Field(ge=0, description="cross-entropy of the code logits (CodeFormer: 0.5)")
     code_tokens_share: float = Field(gt=0, le=1, description="share of the tokens that enter the cross-entropy in each step")
     feature: float = Field(ge=0, description="distance of the vectors to the target's codes (CodeFormer: 1)")
@@ -69,8 +68,10 @@ class ImagegenParams(Section):
     losses: ImagegenLossParams
     discriminator_width: int = Field(ge=4, le=256, description="channels of the discriminator's first layer")
     codes_from_share: float = Field(ge=0, lt=1, description="share of the steps before the code losses act (the warp learns alone)")
+    entropy_from_share: float = Field(ge=0, le=1, description="share of the steps before the cross-entropy of the codes acts")
     image_from_share: float = Field(ge=0, le=1, description="share of the steps before the picture losses act")
     gan_from_share: float = Field(ge=0, le=1, description="share of the steps before the adversarial loss acts")
+    refine_lr_scale: float = Field(gt=0, le=100, description="learning rate behind the warp over that of the warp")
     training: TrainingParams
     variants: dict[str, dict[str, Any]] = Field(
         description="named overlays: full is the base; no_warp, no_phi, no_mhca, no_codebook are the ablations"
@@ -78,6 +79,6 @@ class ImagegenParams(Section):
 
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> ImagegenParams:
-        if not self.codes_from_share <= self.image_from_share <= self.gan_from_share:
-            raise ValueError("codes_from_share <= image_from_share <= gan_from_share must hold")
+        if not self.codes_from_share <= self.entropy_from_share or not self.codes_from_share <= self.image_from_share <= self.gan_from_share:
+            raise ValueError("codes_from_share <= entropy_from_share and codes_from_share <= image_from_share <= gan_from_share must hold")
         return self

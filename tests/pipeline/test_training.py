@@ -6,8 +6,10 @@ import pytest
 
 from pipeline.context import Context
 from pipeline.errors import PipelineError
+from pipeline.flow import PhaseHooks, conditioner_folder
 from pipeline.io import read_json
-from pipeline.training import train_and_publish
+from pipeline.params import validate_section
+from pipeline.training import TrainingFolder, train_and_publish
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +83,51 @@ def test_a_damaged_result_is_dropped_and_said(tmp_path):
 def test_a_step_that_publishes_nothing_is_an_error(tmp_path):
     with pytest.raises(RuntimeError, match="without publishing"):
         train_and_publish(lambda ctx, folder: None, context(tmp_path))
+
+
+def flow_context(tmp_path: Path, **changes) -> Context:
+    import yaml
+
+    values = {**yaml.safe_load(Path("params.yaml").read_text())["flow"], **changes}
+    params = {"flow": validate_section("flow", values)}
+    return Context("flow", "full", '{"seed": 1, "code": "abc"}', tmp_path, tmp_path / "models/flow/full/index.json", {}, 1, params)
+
+
+def test_variants_with_the_same_conditioner_find_it_trained(tmp_path):
+    """The second variant resumes from the first one's finished conditioner and shows its curve; own phases stay apart."""
+    shared = conditioner_folder(flow_context(tmp_path))
+    assert shared == conditioner_folder(flow_context(tmp_path, model="regression", prior="gaussian", width=128))
+    assert shared != conditioner_folder(flow_context(tmp_path, window=16))
+    first, second = TrainingFolder(tmp_path / "first"), TrainingFolder(tmp_path / "second")
+    hooks = PhaseHooks(first, shared)
+    loop = hooks("conditioner_0")
+    assert loop["resume"] is None
+    loop["log"](5, "train", {"loss": 0.5})
+    loop["save"]({"step": 5})
+    own = hooks("expression")
+    own["save"]({"step": 9})
+    again = PhaseHooks(second, shared)
+    assert again("conditioner_0")["resume"] == {"step": 5}
+    assert again("expression")["resume"] is None
+    second.write_history()
+    assert (tmp_path / "second/history.csv").read_text().splitlines()[1:] == ["5,conditioner_0_train,loss,0.5"]
+
+
+def test_one_variant_at_a_time_trains_the_conditioners(tmp_path):
+    """A second variant waits while the first one holds the conditioners; it gets them when the first goes on to its own phase."""
+    import threading
+
+    shared = conditioner_folder(flow_context(tmp_path))
+    first, got = PhaseHooks(TrainingFolder(tmp_path / "first"), shared), threading.Event()
+    first("conditioner_0")
+
+    def second() -> None:
+        PhaseHooks(TrainingFolder(tmp_path / "second"), shared)("conditioner_0")
+        got.set()
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    assert not got.wait(0.3)
+    first("expression")
+    assert got.wait(10)
+    waiting.join()

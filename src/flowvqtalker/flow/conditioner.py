@@ -123,12 +123,17 @@ class Conditioner(nn.Module):
 
     def __init__(self, features: int, labels: int, width: int, dropout: float) -> None:
         super().__init__()
+        self._shape = (features, labels, width, dropout)
         self.audio = AudioEncoder(width, (1, 2, 4), features + labels, dropout)
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, features)
         self.skip = nn.Linear(features + labels, features)
         nn.init.zeros_(self.skip.weight)
         nn.init.zeros_(self.out.weight)
+
+    def fresh(self) -> Conditioner:
+        """An untrained conditioner of the same shape."""
+        return Conditioner(*self._shape)
 
     @property
     def context(self) -> int:

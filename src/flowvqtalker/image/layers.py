@@ -116,6 +116,25 @@ class AdaINBlock(nn.Module):
         return x + self.conv2(F.silu(self.norm2(h, sigma)))
 
 
+class ModulatedBlock(nn.Module):
+    """Residual block on maps that a descriptor scales and shifts per channel, without instance normalisation.
+
+    Instance normalisation takes away how strong a map is in this picture, which the finest maps need (docs/decisions/0018).
+    """
+
+    def __init__(self, channels: int, descriptor_dim: int) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(descriptor_dim, 2 * channels)
+        nn.init.normal_(self.modulate.weight, std=0.01)
+        nn.init.zeros_(self.modulate.bias)
+        self.block = ResBlock(channels)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Map x (B, C, H, W), sigma (B, descriptor_dim) -> (B, C, H, W)."""
+        scale, shift = self.modulate(sigma).to(x.dtype)[:, :, None, None].chunk(2, dim=1)
+        return self.block(x * (1 + scale) + shift)
+
+
 class SpatialModulation(nn.Module):
     """Spatial feature transform: x * (1 + scale) + shift, with maps computed from x and a condition of the same size.
 

@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+#: Vectors compared with the codes at a time: the distances of so many stay in a core's cache.
+LOOKUP_ROWS = 256
+
 
 class Quantised(NamedTuple):
     """Result of a quantisation.
@@ -56,8 +59,9 @@ class VectorQuantizer(nn.Module):
         """Indices (...,) int64 of the codes nearest to x (..., D)."""
         flat = x.detach().reshape(-1, self.dim).float()
         with torch.autocast(x.device.type, enabled=False):
-            distance = torch.addmm(self.embedding.square().sum(1), flat, self.embedding.t(), alpha=-2)
-        return distance.argmin(1).reshape(x.shape[:-1])
+            norm, codes = self.embedding.square().sum(1), self.embedding.t()
+            nearest = [torch.addmm(norm, part, codes, alpha=-2).argmin(1) for part in flat.split(LOOKUP_ROWS)]
+        return torch.cat(nearest).reshape(x.shape[:-1])
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Codes (B, D, H, W) float32 of indices (B, H, W)."""

@@ -6,7 +6,7 @@
     z_w = E_w(I_w)                    features of the warped picture
     z_f = phi(z_w, z_c)               spatial modulation
     MHCA(query z_f, key/value z_c)    texture that the warp lost
-    T                                 Transformer, AdaIN by sigma; where its mask opens, its vectors replace z_w; they look up codes in C
+    T                                 Transformer, AdaIN by sigma, then blocks at full token resolution; its vectors look up codes in C
     frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
@@ -17,6 +17,7 @@ untrained VQIG already shows the source as the codebook reproduces it, and a tra
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from flowvqtalker.image.layers import (
     AdaIN,
     AdaINBlock,
     Attention,
+    ModulatedBlock,
     ResBlock,
     SpatialModulation,
     TransformerBlock,
@@ -41,6 +43,12 @@ from flowvqtalker.image.layers import (
 
 POSE_DIM = 6
 N_POINTS = 68
+#: Blocks at full token resolution behind the Transformer.
+FINE_BLOCKS = 2
+#: Landmarks that these blocks see: brows, nose, eyes and lips.
+MARKED_POINTS = slice(17, 68)
+#: Standard deviation of their marks in tokens.
+MARK_RADIUS = 0.75
 #: Reaches of a moved landmark in half sides of the picture: 20, 6 and 1.5 px of 128; two lids are about 4 px apart.
 POINT_RADII = (20 / 64, 6 / 64, 1.5 / 64)
 
@@ -126,7 +134,6 @@ class Output(NamedTuple):
     warped: Tensor
     flow: Tensor
     vectors: Tensor | None
-    mask: Tensor | None
     points: Tensor | None
 
 
@@ -215,15 +222,31 @@ def unit_points(landmarks_px: Tensor, size_px: int) -> Tensor:
     return (landmarks_px + 0.5) * (2 / size_px) - 1
 
 
-def spread_shift(grid: Tensor, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05) -> Tensor:
+def gaussian_sides(places: Tensor, height: int, width: int, radius: float) -> tuple[Tensor, Tensor]:
+    """The two factors of Gaussians around places: the value at cell (y, x) is ``rows[:, l, y] * columns[:, l, x]``.
+
+    Args:
+        places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
+        height, width: cells.
+        radius: standard deviation in half sides of the picture.
+
+    Returns:
+        rows (B, L, H) and columns (B, L, W), from 0 to 1.
+    """
+    grid = identity_grid(height, width, places.device)[0]
+    rows = torch.exp(-(grid[:, 0, 1] - places[..., 1:]).square() / (2 * radius**2))
+    return rows, torch.exp(-(grid[0, :, 0] - places[..., :1]).square() / (2 * radius**2))
+
+
+def spread_shift(height: int, width: int, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05) -> Tensor:
     """Shifts known at some places, spread over a grid, fading to zero far from all of them.
 
     Each radius in turn adds a mean, weighted by Gaussians around the places, of what the radii before it left over: wide ones carry cheeks
     and forehead along, narrow ones part lips and lids.
 
     Args:
-        grid: (1, H, W, 2) places from -1 to 1.
-        places: (B, L, 2).
+        height, width: cells of the grid.
+        places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
         shifts: (B, L, 2).
         radii: standard deviations of the Gaussians, in half sides of the picture, wide ones first.
         background: weight of no shift.
@@ -231,26 +254,16 @@ def spread_shift(grid: Tensor, places: Tensor, shifts: Tensor, radii: tuple[floa
     Returns:
         (B, 2, H, W).
     """
-
-    def squared_distance(points: Tensor) -> Tensor:
-        apart = points.square().sum(-1, keepdim=True) + places.square().sum(-1)[:, None] - 2 * points @ places.transpose(1, 2)
-        return apart.clamp_min(0)
-
-    def mean_around(apart: Tensor, radius: float) -> Tensor:
-        weight = torch.exp(-apart / (2 * radius**2))
-        return weight @ left / (weight.sum(-1, keepdim=True) + background)
-
-    h, w = grid.shape[1:3]
-    coarse = F.avg_pool2d(grid.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-    apart = {scale: squared_distance(points.flatten(1, 2)) for scale, points in ((1, grid), (2, coarse))}
-    among = squared_distance(places)
+    apart = (places[:, :, None] - places[:, None]).square().sum(-1)
     field, left = shifts.new_zeros(()), shifts
     for radius in radii:
-        # A mean over several cells is as good on every second cell.
-        scale = 2 if radius * min(h, w) / 2 >= 2.5 and h % 2 == w % 2 == 0 else 1
-        part = mean_around(apart[scale], radius).transpose(1, 2).unflatten(2, (h // scale, w // scale))
-        field = field + (F.interpolate(part, size=(h, w), mode="bilinear", align_corners=False) if scale > 1 else part)
-        left = left - mean_around(among, radius)
+        # A Gaussian is a product of one along u and one along v, so that the sum over places is a product of two small matrices.
+        rows, columns = gaussian_sides(places, height, width, radius)
+        values = torch.cat([left, torch.ones_like(left[..., :1])], -1).transpose(1, 2)[:, :, None]
+        total = (values * rows.transpose(1, 2)[:, None]) @ columns[:, None]
+        field = field + total[:, :2] / (total[:, 2:] + background)
+        weight = torch.exp(-apart / (2 * radius**2))
+        left = left - weight @ left / (weight.sum(-1, keepdim=True) + background)
     return field
 
 
@@ -330,7 +343,7 @@ class WarpNetwork(nn.Module):
             return flow
         with torch.autocast(dense.device.type, enabled=False):
             rigid = moved @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
-            return flow + spread_shift(grid, moved, points - moved - rigid, POINT_RADII)
+            return flow + spread_shift(flow.shape[-2], flow.shape[-1], moved, points - moved - rigid, POINT_RADII)
 
 
 class VQIG(nn.Module):
@@ -369,13 +382,11 @@ class VQIG(nn.Module):
             else nn.Conv2d(width, width // 2, 1)
         )
         # Lips and lids are a token or two high: sigma must act at full token resolution as well.
-        self.fine = conv3(width // 2 + dim, width // 2)
-        self.fine_block = AdaINBlock(width // 2, config.descriptor_dim)
+        n_marked = MARKED_POINTS.stop - MARKED_POINTS.start if self.point_motion is not None else 0
+        self.fine = conv3(width // 2 + 2 * dim + n_marked, width // 2)
+        self.fine_blocks = nn.ModuleList(ModulatedBlock(width // 2, config.descriptor_dim) for _ in range(FINE_BLOCKS))
         self.last = zero_init(conv3(width // 2, dim))
         self.gate = zero_init(conv3(width // 2, 1)) if config.recolour else None
-        self.mask = zero_init(conv3(width // 2, 1))
-        if config.warp and self.mask.bias is not None:
-            nn.init.constant_(self.mask.bias, -1.0)  # begin with mostly the warp
         # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.register_buffer("code_scale", _neighbour_distance(codebook.quantizer.embedding))
@@ -421,12 +432,12 @@ class VQIG(nn.Module):
         return None if self.point_motion is None else self.point_motion(sigma, self.psi.change(motion), motion.points)
 
     def refine(
-        self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Vectors (B, D, h, w) that look up the codes of the frame, the gate (B, 1, h, w) in (0, 1) of the recolouring, and the mask
-        (B, 1, h, w) in (0, 1) where they leave z_w.
+        self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor, moved: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Vectors (B, D, h, w) that look up the codes of the frame, and the gate (B, 1, h, w) in (0, 1) of the recolouring.
 
-        No gradient flows through E_w into the warp, which has losses of its own.
+        The last blocks see where lips, lids and brows have moved to: a warped mouth shows stretched lips, and sigma alone would have to
+        teach them in which tokens they part. No gradient flows through E_w and the landmarks into the warp, which has losses of its own.
         """
         with torch.no_grad():
             z_w = self.encoder(warped)
@@ -441,12 +452,18 @@ class VQIG(nn.Module):
             if index == 0 and self.mhca is not None and keys_values is not None:
                 tokens = self.mhca(tokens, tuple(part.expand(len(tokens), -1, -1, -1) for part in keys_values))
             h = block(tokens).transpose(1, 2).unflatten(2, size)
-        h = self.split(h)
-        h = F.silu(self.fine_block(self.fine(torch.cat([h, z_f], 1)), sigma))
+        parts = [self.split(h), z_f, codes]
+        if moved is not None:
+            size = z_f.shape[-2:]
+            rows, columns = gaussian_sides(moved[:, MARKED_POINTS].detach(), *size, MARK_RADIUS * 2 / size[-1])
+            parts.append((rows[..., :, None] * columns[..., None, :]).to(z_f.dtype))
+        h = self.fine(torch.cat(parts, 1).contiguous(memory_format=torch.channels_last))
+        for block in self.fine_blocks:
+            h = block(h, sigma)
+        h = F.silu(h)
         change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
-        mask = torch.sigmoid(self.mask(h).float())
-        return z_w.float() + mask * (z_f.float() + change.float() - z_w.float()), gate, mask
+        return z_f.float() + change.float(), gate
 
     def code_logits(self, vectors: Tensor) -> Tensor:
         """Logits (N, K) of the codes for vectors (N, D).
@@ -473,19 +490,21 @@ class VQIG(nn.Module):
         Args:
             image: (B, 3, H, W) sources in [0, 1].
             motion: of B frames.
-            phase: "warp" stops at I_w, "codes" at the vectors, "image" decodes.
+            phase: "warp" stops at I_w, "codes" at the vectors, "image" decodes. Behind phase "warp" the warp network and psi, where they
+                were trained, stay as they are: T learns faster from pictures that do not change, and a step costs less.
 
         Returns:
-            ``warped`` and ``flow`` always; ``points`` (moved landmarks) with a point motion; ``vectors`` and ``mask`` from phase
-            "codes" on; ``image`` in phase "image".
+            ``warped`` and ``flow`` always; ``points`` (moved landmarks) with a point motion; ``vectors`` from phase "codes" on;
+            ``image`` in phase "image".
         """
-        sigma, flow, warped, moved = self.warp_source(image, motion)
+        with nullcontext() if phase == "warp" or self.warp is None else torch.no_grad():
+            sigma, flow, warped, moved = self.warp_source(image, motion)
         if phase == "warp":
-            return Output(None, warped, flow, None, None, moved)
+            return Output(None, warped, flow, None, moved)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
-        vectors, gate, mask = self.refine(warped, codes, self._source_keys(codes), sigma)
-        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors, mask, moved)
+        vectors, gate = self.refine(warped, codes, self._source_keys(codes), sigma, moved)
+        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors, moved)
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, landmarks_px: Tensor, *, precision: str = "bf16") -> SourceState:
@@ -534,11 +553,12 @@ class VQIG(nn.Module):
         image = source.image.expand(len(beta), -1, -1, -1)
         with autocast(image.device, precision):
             sigma = self.psi(motion)
-            warped = image
+            warped, moved = image, None
             if self.warp is not None:
-                warped = warp_image(image, self.warp(source.warp_maps, sigma, points, self._move_points(motion, sigma)))
+                moved = self._move_points(motion, sigma)
+                warped = warp_image(image, self.warp(source.warp_maps, sigma, points, moved))
             warped = warped.contiguous(memory_format=torch.channels_last)
-            vectors, gate, _ = self.refine(warped, source.codes, source.keys_values, sigma)
+            vectors, gate = self.refine(warped, source.codes, source.keys_values, sigma, moved)
             frames = self.decode(vectors, gate, warped)
         return frames.float().clamp(0, 1)
 

@@ -337,6 +337,16 @@ class Phase:
         return result
 
 
+@torch.no_grad()
+def reset_conditioner(net: Conditioner, seed: int) -> None:
+    """Draw the initial weights from their own seed, so that flows of any shape begin, and end, with the same conditioners."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = dict(net.fresh().named_parameters())
+    for name, parameter in net.named_parameters():
+        parameter.copy_(fresh[name])
+
+
 def fit_conditioners(
     flow: MotionFlow, clips: Sequence[MotionClip], settings: FlowTraining, config: LoopConfig, seed: int, hooks: Hooks
 ) -> list[Tensor]:
@@ -354,6 +364,7 @@ def fit_conditioners(
         train = [i for i in range(len(clips)) if i not in set(held_out)] or held_out
         net = flow.conditioners[index].requires_grad_(True)
         assert isinstance(net, Conditioner)
+        reset_conditioner(net, derive_seed(seed, "conditioner", index))
         task = ConditionerTask(net, clips, targets, sources, weights, train, held_out, settings, config.lr)
         Phase(f"conditioner_{index}", config, seed + index, hooks).run(task)
         net.requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,22 +30,19 @@ class ImagegenLosses:
         landmarks: of the distance [share of half the picture's side] between where the flow sends the target's landmarks and the source's, and
             of that between the moved landmarks and the target's.
         smooth: of the squared differences of neighbouring flow vectors, in half-resolution pixels.
-        keep: of the mean of the mask that lets vectors differ from those of the warped picture. What cannot be known is best left as the warp
-            shows it: sharp; without this weight the generator blurs the whole picture for a few tenths of a decibel.
-        code: cross-entropy of the code logits.
+        code: cross-entropy of the code logits. It sharpens what is already near; at first its gradient is mostly noise.
         code_tokens_share: share of the tokens, drawn anew in each step, that enter the cross-entropy.
         feature: squared distance of the vectors to the target's codes, in units of the codes' mean variance.
         l1, perceptual: of the frame.
         gan: of the adversarial loss; 0 trains no discriminator.
         mouth, eyes, brows, face: extra weight of these regions in every loss.
-        codes_from, image_from, gan_from: steps from which the code, picture and adversarial losses act.
+        codes_from, entropy_from, image_from, gan_from: steps from which the feature, code, picture and adversarial losses act.
     """
 
     warp_l1: float
     warp_perceptual: float
     landmarks: float
     smooth: float
-    keep: float
     code: float
     code_tokens_share: float
     feature: float
@@ -56,6 +54,7 @@ class ImagegenLosses:
     brows: float
     face: float
     codes_from: int
+    entropy_from: int
     image_from: int
     gan_from: int
 
@@ -74,6 +73,7 @@ class ImagegenTask(Task):
         weights: ImagegenLosses,
         *,
         lr: float,
+        refine_lr_scale: float,
         weight_decay: float,
         batch: int,
         stills_share: float,
@@ -84,7 +84,8 @@ class ImagegenTask(Task):
     ) -> None:
         self.model, self.features, self.weights, self.precision = model, features, weights, precision
         self.modules = {"vqig": model}
-        self.optimizers = {"vqig": torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
+        self.refine_lr_scale = refine_lr_scale
+        self.optimizers = {"vqig": torch.optim.AdamW(self._groups(lr), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
         self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 else None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
@@ -94,6 +95,14 @@ class ImagegenTask(Task):
         self.batch_size = batch
         self._regions = (weights.mouth, weights.eyes, weights.brows, weights.face)
         self.code_variance = float(model.codebook.quantizer.embedding.var(0, unbiased=False).mean().clamp_min(1e-6))
+
+    def _groups(self, lr: float) -> list[dict[str, Any]]:
+        """The warp with psi, and what comes behind it, whose rate is ``refine_lr_scale`` times as high."""
+        warp = [part for part in (self.model.psi, self.model.warp, self.model.point_motion) if part is not None]
+        own = {id(p) for part in warp for p in part.parameters()}
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        first, behind = [p for p in trained if id(p) in own], [p for p in trained if id(p) not in own]
+        return [{"params": first, "lr": lr}, {"params": behind, "lr": lr * self.refine_lr_scale, "lr_scale": self.refine_lr_scale}]
 
     def phase(self, step: int) -> str:
         """What is trained at a step: "warp", "codes" or "image". Without a warp network there is no first phase."""
@@ -114,8 +123,8 @@ class ImagegenTask(Task):
         discriminator = self.discriminator if step >= self.weights.gan_from else None
         with autocast(image.device, self.precision):
             output = self.model(image, motion, phase=self.phase(step))
-            loss, logs = self._reconstruction(output, target, weight)
-            if self.model.warp is not None:
+            loss, logs = self._reconstruction(output, target, weight, step)
+            if output.flow.requires_grad:
                 known, size = (self.frames.landmarks[source], self.frames.landmarks[target_index]), self.frames.size_px
                 miss = landmark_miss(output.flow, *known, size)
                 loss, logs["landmark_miss_px"] = loss + self.weights.landmarks * miss, float(miss.detach()) * size / 2
@@ -134,26 +143,20 @@ class ImagegenTask(Task):
                 loss = hinge_discriminator_loss(discriminator(target), discriminator(output.image.detach()))
             yield "discriminator", loss, {"discriminator": float(loss.detach())}
 
-    def _reconstruction(self, output: Output, target: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _reconstruction(self, output: Output, target: Tensor, weight: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
         w, logs = self.weights, {}
         with torch.no_grad():
             target_maps = self.features(target) if output.vectors is None or output.image is not None else []
         loss = target.new_zeros(())
-        if self.model.warp is not None:
+        if output.flow.requires_grad:
             l1 = (weight * (output.warped - target).abs()).mean()
-            distance = l1.new_zeros(())
-            if output.vectors is None:  # later phases teach the warp through the frame itself; these features would cost a tenth of a step
-                distance = perceptual_distance(
-                    self.features(output.warped.contiguous(memory_format=torch.channels_last)), target_maps, weight
-                )
-            step = output.flow * (output.flow.shape[-1] / 2)
-            smooth = (step[..., 1:] - step[..., :-1]).square().mean() + (step[..., 1:, :] - step[..., :-1, :]).square().mean()
+            distance = perceptual_distance(self.features(output.warped.contiguous(memory_format=torch.channels_last)), target_maps, weight)
+            shift = output.flow * (output.flow.shape[-1] / 2)
+            smooth = (shift[..., 1:] - shift[..., :-1]).square().mean() + (shift[..., 1:, :] - shift[..., :-1, :]).square().mean()
             loss = loss + w.warp_l1 * l1 + w.warp_perceptual * distance + w.smooth * smooth
             logs |= {"warp_l1": float(l1.detach()), "warp_perceptual": float(distance.detach()), "flow_roughness": float(smooth.detach())}
-        if output.vectors is not None and output.mask is not None:
-            loss = loss + self._codes(output.vectors, target, weight, logs)
-            changed = output.mask.mean()
-            loss, logs["changed_share"] = loss + w.keep * changed, float(changed.detach())
+        if output.vectors is not None:
+            loss = loss + self._codes(output.vectors, target, weight, step, logs)
         if output.image is not None:
             l1 = (weight * (output.image - target).abs()).mean()
             distance = perceptual_distance(self.features(output.image.contiguous(memory_format=torch.channels_last)), target_maps, weight)
@@ -165,7 +168,7 @@ class ImagegenTask(Task):
             }
         return loss, logs
 
-    def _codes(self, vectors: Tensor, target: Tensor, weight: Tensor, logs: dict[str, float]) -> Tensor:
+    def _codes(self, vectors: Tensor, target: Tensor, weight: Tensor, step: int, logs: dict[str, float]) -> Tensor:
         """Cross-entropy and feature distance to the codes of the target."""
         with torch.no_grad():
             quantised = self.model.codebook.encode(target)
@@ -174,7 +177,7 @@ class ImagegenTask(Task):
         feature = (token_weight * (vectors - goal).square()).mean() / self.code_variance
         logs["feature"] = float(feature.detach())
         loss = self.weights.feature * feature
-        if self.model.config.codes:
+        if self.model.config.codes and step >= self.weights.entropy_from:
             # A random share of the tokens is enough for a gradient; K logits for each of them are the dearest tensor of a step.
             n_tokens = quantised.indices.numel()
             chosen = torch.randperm(n_tokens)[: max(1, int(n_tokens * self.weights.code_tokens_share))]

@@ -79,6 +79,16 @@ def test_fit_is_reproducible(trained):
         assert torch.equal(value, again.flow.state_dict()[name]), name
 
 
+def test_flows_of_other_shapes_end_with_the_same_conditioners(trained):
+    """Variants share their trained conditioners, so nothing but the conditioners' own settings may enter them."""
+    stack = dataclasses.replace(STACK, width=32, steps=3, coupling="lstm", prior="gaussian")
+    for config in (dataclasses.replace(CONFIG, stack=stack, audio_width=24), dataclasses.replace(CONFIG, model="regression")):
+        other = fit(config).flow.conditioners.state_dict()
+        assert other.keys() == trained.flow.conditioners.state_dict().keys()
+        for name, value in trained.flow.conditioners.state_dict().items():
+            assert torch.equal(value, other[name]), name
+
+
 def test_a_saved_flow_is_the_same_flow(trained, tmp_path):
     torch.save(motion_state(trained.flow), tmp_path / "expflow.pt")
     state = torch.load(tmp_path / "expflow.pt", weights_only=True)

@@ -20,7 +20,7 @@ def test_values_are_the_codes_of_the_indices():
 def test_nearest_of_a_code_is_itself_and_agrees_with_brute_force():
     quantizer = VectorQuantizer(64, 6, 0.9, 0.1).eval()
     assert torch.equal(quantizer.nearest(quantizer.embedding), torch.arange(64))
-    x = torch.randn(200, 6)
+    x = torch.randn(700, 6)  # more than one piece of LOOKUP_ROWS
     brute = (x[:, None] - quantizer.embedding[None]).square().sum(-1).argmin(1)
     assert torch.equal(quantizer.nearest(x), brute)
 

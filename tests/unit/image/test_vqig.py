@@ -7,6 +7,7 @@ from flowvqtalker.checks import ShapeError
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
     Motion,
+    gaussian_sides,
     identity_grid,
     load_vqig,
     make_windows,
@@ -110,8 +111,9 @@ def test_every_variant_gives_gradients_to_all_it_trains_and_none_to_the_frozen(c
     model = make_generator(codebook, **VARIANTS[name])
     shake(model)
     before = {key: value.clone() for key, value in codebook.state_dict().items()}
-    output = model(torch.rand(2, 3, SIZE, SIZE), random_motion(2))
-    loss = output.image.square().mean() + output.warped.square().mean()
+    image, motion = torch.rand(2, 3, SIZE, SIZE), random_motion(2)
+    output = model(image, motion)
+    loss = output.image.square().mean() + model(image, motion, phase="warp").warped.square().mean()
     if model.config.codes:
         loss = loss + model.code_logits(output.vectors.permute(0, 2, 3, 1).flatten(0, 2)).logsumexp(1).mean()
     loss.backward()
@@ -181,17 +183,49 @@ def test_spread_shift_keeps_known_shifts_and_fades():
     """At a lone place the flow is its shift but for the background's share; far from all places it is zero; equal shifts agree everywhere near."""
     grid = identity_grid(32, 32, torch.device("cpu"))
     place = grid[:, 8, 8][:, None]
-    field = spread_shift(grid, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.0)
+    field = spread_shift(32, 32, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.0)
     torch.testing.assert_close(field[0, :, 8, 8], torch.tensor([0.3, -0.1]))
-    field = spread_shift(grid, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.05)
+    field = spread_shift(32, 32, place, torch.tensor([[[0.3, -0.1]]]), radii=(0.1,), background=0.05)
     torch.testing.assert_close(field[0, :, 8, 8], torch.tensor([0.3, -0.1]) / 1.05)
     assert field[0, :, 31, 31].abs().max() < 1e-6
     # two near places with opposite shifts: a wide mean cancels them, the narrow one keeps them apart
     places = torch.stack([grid[0, 8, 8], grid[0, 10, 8]])[None]
     shifts = torch.tensor([[[0.0, 0.2], [0.0, -0.2]]])
-    wide = spread_shift(grid, places, shifts, radii=(0.3,))
-    both = spread_shift(grid, places, shifts, radii=(0.3, 0.03))
+    wide = spread_shift(32, 32, places, shifts, radii=(0.3,))
+    both = spread_shift(32, 32, places, shifts, radii=(0.3, 0.03))
     assert wide[0, 1, 8, 8] < 0.05 and both[0, 1, 8, 8] > 0.17 and both[0, 1, 10, 8] < -0.17
+
+
+def test_factors_of_gaussians_multiply_to_gaussians_and_their_sums_agree_with_brute_force():
+    """exp(-|p - c|^2 / 2 r^2) at every cell; one radius of spread_shift is the weighted mean of the shifts."""
+    generator = torch.Generator().manual_seed(1)
+    places, shifts = 2 * torch.rand(2, 5, 2, generator=generator) - 1, torch.randn(2, 5, 2, generator=generator)
+    grid = identity_grid(6, 8, torch.device("cpu"))[0]
+    weight = torch.exp(-(grid - places[:, :, None, None]).square().sum(-1) / (2 * 0.2**2))
+    rows, columns = gaussian_sides(places, 6, 8, 0.2)
+    torch.testing.assert_close(rows[..., :, None] * columns[..., None, :], weight)
+    mean = (weight[:, :, None] * shifts[..., None, None]).sum(1) / (weight.sum(1)[:, None] + 0.05)
+    torch.testing.assert_close(spread_shift(6, 8, places, shifts, radii=(0.2,)), mean)
+
+
+def test_the_transformer_sees_where_lips_went(codebook):
+    """The same warped picture and motion give other vectors when the marked landmarks lie elsewhere, and they are marked only near it."""
+    model = make_generator(codebook).eval()
+    shake(model)
+    image, sigma = torch.rand(1, 3, SIZE, SIZE), torch.randn(1, model.config.descriptor_dim)
+    codes = codebook.encode(image).values
+    moved = torch.full((1, 68, 2), 9.0)  # far outside: no marks at all
+    moved[:, 48:68] = torch.tensor([0.0, 0.9])
+    apart = moved.clone()
+    apart[:, 60:64] = torch.tensor([0.0, 0.6])
+    seen, vectors = [], []
+    model.fine.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    for points in (moved, apart):
+        vectors.append(model.refine(image, codes, None, sigma, points)[0])
+    change = (seen[0] - seen[1]).abs().sum(1)[0]
+    assert change.max() > 0.1
+    assert change[0].max() < 1e-2  # the top row of tokens is far from the mouth
+    assert (vectors[0] - vectors[1]).abs().max() > 1e-3
 
 
 def test_moved_landmarks_carry_the_picture_with_them():
