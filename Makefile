@@ -69,8 +69,9 @@ clips: setup  ## run a folder of videos: make clips ROOT=<folder> [TARGET=<stage
 	python -m pipeline.cli.clips --root "$(ROOT)" --target "$(TARGET)" --cores "$(CORES)" --configfile $(CONFIG_CLIPS)
 
 MIRROR ?=
-assets: setup  ## what optional assets are present; MIRROR=<folder> copies them from a checked mirror
-	python -m pipeline.cli.assets $(if $(MIRROR),--mirror "$(MIRROR)")
+ASSETS_CONFIG = $(or $(CONFIG),configs/clips.yaml)
+assets: setup  ## weights of others, checked: CONFIG=configs/<name>.yaml what it needs; MIRROR=<folder> copies instead of downloading; ALL=1
+	python -m pipeline.cli.assets --configfile $(ASSETS_CONFIG) $(if $(MIRROR),--mirror "$(MIRROR)") $(if $(ALL),--all)
 
 bench: setup  ## frames per second of each stage, real-time factor, peak memory
 	python -m benchmarks.run

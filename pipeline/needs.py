@@ -1,0 +1,158 @@
+"""What a configuration needs beside this repository, derived from its typed parameters: assets, packages and folders.
+
+A new parameter that asks for weights gets its line in ``NEEDS``; `make assets` and `flowvqtalker doctor` follow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.assetlist import BY_NAME
+from pipeline.assets import how_to_get, state_of
+
+#: Packages that every configuration imports, by the name of their module.
+_ALWAYS = ("torch", "torchvision", "numpy", "scipy", "numba", "pandas", "pandera", "pydantic", "yaml", "PIL", "av", "decord", "snakemake")
+_LOCK = "it is in the lock: `make setup`"
+
+
+@dataclass(frozen=True)
+class Need:
+    """One thing a configuration needs.
+
+    Attributes:
+        kind: "asset" (of the manifest), "file" (the user's own), "package" (a module) or "folder".
+        name: asset name, path or module.
+        because: the parameter that asks for it, with its value.
+        hint: how to get it, where the manifest does not know.
+    """
+
+    kind: Literal["asset", "file", "package", "folder"]
+    name: str
+    because: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of a need.
+
+    Attributes:
+        need: the need.
+        word: "ok", "missing" or "damaged".
+        detail: where it lies, or what it is, where it comes from and how large it is.
+        fix: how to get it; empty when it is there.
+    """
+
+    need: Need
+    word: Literal["ok", "missing", "damaged"]
+    detail: str
+    fix: str = ""
+
+
+def _corpus(p: Mapping[str, Any]) -> Iterator[Need]:
+    for source in p["corpus"].sources:
+        because = f"corpus.sources: {source.name}"
+        if source.adapter == "synthetic":
+            yield Need("package", "espeakng_loader", f"{because} (its speech)", _LOCK)
+        else:
+            yield Need("folder", source.root, because, "lay the data there, or name its folder in corpus.sources; see docs/data_card.md")
+
+
+def _landmarks(p: Mapping[str, Any]) -> Iterator[Need]:
+    from pipeline.backends import ASSETS as BACKEND_ASSETS  # here: it loads torch, which doctor may have to report as missing
+
+    backend = p["landmarks"].backend
+    for name in BACKEND_ASSETS[backend].values():
+        yield Need("asset", name, f"landmarks.backend: {backend}")
+    if backend != "trained":
+        yield Need("package", backend, f"landmarks.backend: {backend}", _LOCK)
+
+
+def _face_model(p: Mapping[str, Any]) -> Iterator[Need]:
+    fit = p["fit3dmm"]
+    standard = {"ict": "ict/ict_facekit_7k.npz", "bfm": "bfm/BFM_model_front.mat"}
+    if fit.model in standard:
+        name = fit.asset or standard[fit.model]
+        yield Need("asset" if name in BY_NAME else "file", name, f"fit3dmm.model: {fit.model}", "name the file in fit3dmm.asset")
+    photometric = fit.photometric
+    if photometric.enabled and photometric.rasterizer == "pytorch3d":
+        yield Need("package", "pytorch3d", "fit3dmm.photometric.rasterizer: pytorch3d", "`make pytorch3d` builds it from its repository")
+
+
+def _perceptual(p: Mapping[str, Any]) -> Iterator[Need]:
+    perceptual = p["codebook"].perceptual
+    if perceptual.network == "squeezenet":
+        known = [name for name in BY_NAME if perceptual.weights.endswith(name)]
+        because = "codebook.perceptual.network: squeezenet"
+        if known and not Path(perceptual.weights).is_file():
+            yield Need("asset", known[0], because)
+        else:
+            yield Need("file", perceptual.weights, because, "the state dict of torchvision's squeezenet1_1")
+
+
+_JUDGES: dict[str, tuple[str, ...]] = {
+    "syncnet": ("syncnet/syncnet_v2.model",),
+    "inception": ("inception/pt_inception-2015-12-05-6726825d.pth",),
+    "lpips": ("torchvision/vgg16-397923af.pth", "lpips/v0.1/vgg.pth"),
+    "pyfeat": (),
+}
+
+
+def _outside(p: Mapping[str, Any]) -> Iterator[Need]:
+    outside = p["outside"]
+    for judge in outside.judges:
+        for name in _JUDGES[judge]:
+            yield Need("asset", name, f"outside.judges: {judge}")
+        if judge == "pyfeat":
+            yield Need("package", "feat", "outside.judges: pyfeat", _LOCK)
+    if outside.speech == "wav2vec2":
+        for name in ("wav2vec2/model.safetensors", "wav2vec2/config.json"):
+            yield Need("asset", name, "outside.speech: wav2vec2")
+        yield Need("package", "transformers", "outside.speech: wav2vec2", "pip install transformers")
+
+
+#: One rule a place in the parameters.
+NEEDS: tuple[Callable[[Mapping[str, Any]], Iterator[Need]], ...] = (_corpus, _landmarks, _face_model, _perceptual, _outside)
+
+
+def needs_of(params: Mapping[str, Any]) -> list[Need]:
+    """Everything a configuration needs.
+
+    Args:
+        params: typed sections by name, as ``pipeline.params.validate`` gives them.
+
+    Returns:
+        Packages first, then folders, files and assets; each once.
+    """
+    found = [Need("package", module, "every configuration", _LOCK) for module in _ALWAYS]
+    for rule in NEEDS:
+        found += list(rule(params))
+    order = ("package", "folder", "file", "asset")
+    first: dict[tuple[str, str], Need] = {}
+    for need in found:
+        first.setdefault((need.kind, need.name), need)
+    return sorted(first.values(), key=lambda need: order.index(need.kind))
+
+
+def check(need: Need) -> Finding:
+    """Look whether a need is met. Packages are looked for, not imported: some take seconds or change the process."""
+    if need.kind == "package":
+        there = importlib.util.find_spec(need.name) is not None
+        return Finding(need, "ok", "installed") if there else Finding(need, "missing", "not installed", need.hint)
+    if need.kind == "folder":
+        there = Path(need.name).is_dir()
+        return Finding(need, "ok", need.name) if there else Finding(need, "missing", "no such folder", need.hint)
+    if need.kind == "file":
+        there = Path(need.name).is_file()
+        return Finding(need, "ok", need.name) if there else Finding(need, "missing", "no such file", need.hint)
+    asset, state = BY_NAME[need.name], state_of(BY_NAME[need.name])
+    if state.word == "present":
+        return Finding(need, "ok", str(state.path))
+    origin = f"{asset.size_text}, from {asset.source} ({asset.licence})"
+    if state.word == "damaged":
+        return Finding(need, "damaged", f"{state.path} is not the file of the manifest; {origin}", f"delete it; {how_to_get(asset)}")
+    return Finding(need, "missing", origin, how_to_get(asset))
