@@ -24,13 +24,13 @@ class Need:
     """One thing a configuration needs.
 
     Attributes:
-        kind: "asset" (of the manifest), "file" (the user's own), "package" (a module) or "folder".
+        kind: "asset" (of the manifest), "file" (the user's own), "package" (a module), "folder", or "pyfeat" (weights in py-feat's own folder).
         name: asset name, path or module.
         because: the parameter that asks for it, with its value.
         hint: how to get it, where the manifest does not know.
     """
 
-    kind: Literal["asset", "file", "package", "folder"]
+    kind: Literal["asset", "file", "package", "folder", "pyfeat"]
     name: str
     because: str
     hint: str = ""
@@ -102,13 +102,29 @@ _JUDGES: dict[str, tuple[str, ...]] = {
 }
 
 
+def pyfeat_needs(because: str) -> Iterator[Need]:
+    """The package and the weights it keeps in a folder of its own, where no asset folder of ours reaches."""
+    from flowvqtalker.experts.pyfeat import HOW_TO_GET, WEIGHTS
+
+    yield Need("package", "feat", because, _LOCK)
+    for repository in WEIGHTS:
+        yield Need("pyfeat", repository, because, HOW_TO_GET)
+
+
+def _pyfeat_files() -> list[str]:
+    """Files of py-feat's resources folder, found without importing it (which takes seconds and sets one thread for everybody)."""
+    spec = importlib.util.find_spec("feat")
+    folders = [Path(place) / "resources" for place in (spec.submodule_search_locations or [])] if spec else []
+    return [path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+
 def _outside(p: Mapping[str, Any]) -> Iterator[Need]:
     outside = p["outside"]
     for judge in outside.judges:
         for name in _JUDGES[judge]:
             yield Need("asset", name, f"outside.judges: {judge}")
         if judge == "pyfeat":
-            yield Need("package", "feat", "outside.judges: pyfeat", _LOCK)
+            yield from pyfeat_needs("outside.judges: pyfeat")
     if outside.speech == "wav2vec2":
         for name in ("wav2vec2/model.safetensors", "wav2vec2/config.json"):
             yield Need("asset", name, "outside.speech: wav2vec2")
@@ -126,12 +142,12 @@ def needs_of(params: Mapping[str, Any]) -> list[Need]:
         params: typed sections by name, as ``pipeline.params.validate`` gives them.
 
     Returns:
-        Packages first, then folders, files and assets; each once.
+        Packages first, then folders, files, py-feat's weights and assets; each once.
     """
     found = [Need("package", module, "every configuration", _LOCK) for module in _ALWAYS]
     for rule in NEEDS:
         found += list(rule(params))
-    order = ("package", "folder", "file", "asset")
+    order = ("package", "folder", "file", "pyfeat", "asset")
     first: dict[tuple[str, str], Need] = {}
     for need in found:
         first.setdefault((need.kind, need.name), need)
@@ -143,6 +159,12 @@ def check(need: Need) -> Finding:
     if need.kind == "package":
         there = importlib.util.find_spec(need.name) is not None
         return Finding(need, "ok", "installed") if there else Finding(need, "missing", "not installed", need.hint)
+    if need.kind == "pyfeat":
+        from flowvqtalker.experts.pyfeat import missing_weights
+
+        there = need.name not in missing_weights(_pyfeat_files())
+        page = f"weights, from https://huggingface.co/{need.name}"
+        return Finding(need, "ok", "in feat/resources") if there else Finding(need, "missing", page, need.hint)
     if need.kind == "folder":
         there = Path(need.name).is_dir()
         return Finding(need, "ok", need.name) if there else Finding(need, "missing", "no such folder", need.hint)

@@ -12,6 +12,7 @@ from pipeline import context as house
 COMMANDS = {
     "animate": "pipeline.cli.animate",
     "doctor": "pipeline.cli.doctor",
+    "fex": "pipeline.cli.fex",
 }
 
 
