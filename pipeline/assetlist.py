@@ -123,9 +123,9 @@ ASSETS: tuple[Asset, ...] = (
         377_607_901, "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a", "Apache-2.0", "outside.speech: wav2vec2",
     ),
     Asset(
-        "wav2vec2/config.json", "download",
-        "https://huggingface.co/facebook/wav2vec2-base-960h/resolve/22aad52d435eb6dbaf354bdad9b0da84ce7d6156/config.json",
-        1_596, "d3ec255c063d9f95057b553b19c20135b259875834a4fe9deb218a6be25b4cf3", "Apache-2.0", "outside.speech: wav2vec2",
+        "hubert/pytorch_model.bin", "download",
+        "https://huggingface.co/facebook/hubert-base-ls960/resolve/dba3bb02fda4248b6e082697eee756de8fe8aa8a/pytorch_model.bin",
+        377_569_754, "062249fffb353eab67547a2fbc129f7c31a2f459faf641b19e8fb007cc5c48ad", "Apache-2.0", "outside.speech: hubert",
     ),
 )  # fmt: skip
 

@@ -118,6 +118,16 @@ def _pyfeat_files() -> list[str]:
     return [path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*") if path.is_file()]
 
 
+#: Weights of each speech model.
+SPEECH_ASSETS = {"wav2vec2": "wav2vec2/model.safetensors", "hubert": "hubert/pytorch_model.bin"}
+
+
+def speech_needs(kind: str, because: str) -> Iterator[Need]:
+    """Weights and package of a speech model; the package is not in the lock."""
+    yield Need("package", "transformers", because, "pip install transformers")
+    yield Need("asset", SPEECH_ASSETS[kind], because)
+
+
 def _outside(p: Mapping[str, Any]) -> Iterator[Need]:
     outside = p["outside"]
     for judge in outside.judges:
@@ -125,10 +135,8 @@ def _outside(p: Mapping[str, Any]) -> Iterator[Need]:
             yield Need("asset", name, f"outside.judges: {judge}")
         if judge == "pyfeat":
             yield from pyfeat_needs("outside.judges: pyfeat")
-    if outside.speech == "wav2vec2":
-        for name in ("wav2vec2/model.safetensors", "wav2vec2/config.json"):
-            yield Need("asset", name, "outside.speech: wav2vec2")
-        yield Need("package", "transformers", "outside.speech: wav2vec2", "pip install transformers")
+    if outside.speech != "none":
+        yield from speech_needs(outside.speech, f"outside.speech: {outside.speech}")
 
 
 #: One rule a place in the parameters.

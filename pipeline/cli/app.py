@@ -13,6 +13,7 @@ COMMANDS = {
     "animate": "pipeline.cli.animate",
     "doctor": "pipeline.cli.doctor",
     "fex": "pipeline.cli.fex",
+    "speech": "pipeline.cli.speech",
 }
 
 

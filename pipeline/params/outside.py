@@ -19,7 +19,9 @@ class OutsideParams(Section):
     judges: tuple[Judge, ...] = Field(
         description="syncnet: the official LSE-D and LSE-C; inception: FID of the literature; lpips: LPIPS of VGG-16; pyfeat: action units"
     )
-    speech: Literal["none", "wav2vec2"] = Field(description="speech features of `flowvqtalker speech` beside the mel spectrogram")
+    speech: Literal["none", "wav2vec2", "hubert"] = Field(
+        description="speech features that `flowvqtalker speech` makes of every crop, beside the mel spectrogram"
+    )
 
     @model_validator(mode="after")
     def _once_each(self) -> OutsideParams:

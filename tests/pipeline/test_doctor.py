@@ -90,7 +90,7 @@ def test_needs_follow_the_parameters_and_not_the_name():
     assert {"face_alignment", "espeakng_loader"} <= names(found, "package")
     fewer = needs_of(typed(**{**PAPER_LIKE, "outside": {"judges": ["pyfeat"], "speech": "wav2vec2"}, "landmarks": {"backend": "trained"}}))
     assert names(fewer, "asset") == {
-        "bfm/BFM_model_front.mat", "torchvision/squeezenet1_1-b8a52dc0.pth", "wav2vec2/model.safetensors", "wav2vec2/config.json",
+        "bfm/BFM_model_front.mat", "torchvision/squeezenet1_1-b8a52dc0.pth", "wav2vec2/model.safetensors",
     }  # fmt: skip
     assert {"feat", "transformers"} <= names(fewer, "package") and "face_alignment" not in names(fewer, "package")
 

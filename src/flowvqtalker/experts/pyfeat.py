@@ -77,7 +77,8 @@ def load_detector(offline: bool = True) -> Any:
         try:
             from feat import Detectorv2
 
-            return Detectorv2(device="cpu", identity_model=None)
+            options: dict[str, Any] = {"device": "cpu", "identity_model": None}
+            return Detectorv2(**options)
         finally:
             hub_constants.HF_HUB_OFFLINE = was_offline
     except ImportError as error:
