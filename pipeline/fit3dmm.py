@@ -11,8 +11,8 @@ import torch
 
 from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.model import FaceModel
-from flowvqtalker.fit.basis import LandmarkBasis, basis_of
-from flowvqtalker.fit.blendshapes import blendshapes_to_beta, has_scores
+from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
+from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.light import SkinPatches, estimate_light
 from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
 from flowvqtalker.fit.solver import FitConfig, calibrate, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames

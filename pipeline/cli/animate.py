@@ -14,8 +14,8 @@ import torch
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLES_PER_FRAME
 from flowvqtalker.face.camera import crop_camera
-from flowvqtalker.fit.basis import LandmarkBasis, basis_of
-from flowvqtalker.fit.blendshapes import blendshapes_to_beta, has_scores
+from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
+from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
 from flowvqtalker.flow.sampling import MotionRequest
 from flowvqtalker.landmarks import boxes

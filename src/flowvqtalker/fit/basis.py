@@ -82,6 +82,11 @@ def expression_bounds(names: tuple[str, ...]) -> tuple[float, float]:
     return (0.0, 1.0) if set(names) <= set(EXPRESSIONS) else (-5.0, 5.0)
 
 
+def has_scores(names: tuple[str, ...]) -> bool:
+    """Whether blendshape scores say anything about a model's coefficients: not for a PCA basis, whose coefficients have no such names."""
+    return any(name in EXPRESSIONS for name in names)
+
+
 def make_basis(
     mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, names: tuple[str, ...], identity_sd: np.ndarray | None = None
 ) -> LandmarkBasis:

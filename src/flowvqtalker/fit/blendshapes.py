@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowvqtalker.face.expressions import BLENDSHAPES, EXPRESSIONS
+from flowvqtalker.face.expressions import BLENDSHAPES
 
 _SHARED = ("browInnerUp", "cheekPuff")
 
@@ -19,11 +19,6 @@ def arkit_name(name: str) -> str:
     if not side or stem in _SHARED:
         return stem
     return stem + {"L": "Left", "R": "Right"}[side]
-
-
-def has_scores(names: tuple[str, ...]) -> bool:
-    """Whether blendshape scores say anything about a model's coefficients: not for a PCA basis, whose coefficients have no such names."""
-    return any(name in EXPRESSIONS for name in names)
 
 
 def blendshapes_to_beta(scores: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
