@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.assetlist import BY_NAME
-from pipeline.assets import how_to_get, state_of
+from pipeline.assetlist import BY_NAME, Asset
+from pipeline.assets import State, how_to_get, is_whole, state_of
 
 #: Packages that every configuration imports, by the name of their module.
 _ALWAYS = ("torch", "torchvision", "numpy", "scipy", "numba", "pandas", "pandera", "pydantic", "yaml", "PIL", "av", "decord", "snakemake")
@@ -86,12 +86,8 @@ def _face_model(p: Mapping[str, Any]) -> Iterator[Need]:
 def _perceptual(p: Mapping[str, Any]) -> Iterator[Need]:
     perceptual = p["codebook"].perceptual
     if perceptual.network == "squeezenet":
-        known = [name for name in BY_NAME if perceptual.weights.endswith(name)]
-        because = "codebook.perceptual.network: squeezenet"
-        if known and not Path(perceptual.weights).is_file():
-            yield Need("asset", known[0], because)
-        else:
-            yield Need("file", perceptual.weights, because, "the state dict of torchvision's squeezenet1_1")
+        hint = "the state dict of torchvision's squeezenet1_1"
+        yield Need("file", perceptual.weights, "codebook.perceptual.network: squeezenet", hint)
 
 
 _JUDGES: dict[str, tuple[str, ...]] = {
@@ -162,6 +158,24 @@ def needs_of(params: Mapping[str, Any]) -> list[Need]:
     return sorted(first.values(), key=lambda need: order.index(need.kind))
 
 
+def asset_of(need: Need) -> Asset | None:
+    """Entry of the manifest that a need names, or whose name a file's path ends with; None where there is none."""
+    if need.kind == "asset":
+        return BY_NAME[need.name]
+    ends = [asset for name, asset in BY_NAME.items() if Path(need.name).as_posix().endswith(f"/{name}")]
+    return ends[0] if need.kind == "file" and ends else None
+
+
+def _state(need: Need, asset: Asset) -> State:
+    """An asset may lie in any asset folder; a file lies where the parameters say, and nowhere else."""
+    if need.kind == "asset":
+        return state_of(asset)
+    path = Path(need.name)
+    if not path.is_file():
+        return State("missing")
+    return State("present" if is_whole(asset, path) else "damaged", path)
+
+
 def check(need: Need) -> Finding:
     """Look whether a need is met. Packages are looked for, not imported: some take seconds or change the process."""
     if need.kind == "package":
@@ -176,10 +190,11 @@ def check(need: Need) -> Finding:
     if need.kind == "folder":
         there = Path(need.name).is_dir()
         return Finding(need, "ok", need.name) if there else Finding(need, "missing", "no such folder", need.hint)
-    if need.kind == "file":
+    asset = asset_of(need)
+    if asset is None:
         there = Path(need.name).is_file()
         return Finding(need, "ok", need.name) if there else Finding(need, "missing", "no such file", need.hint)
-    asset, state = BY_NAME[need.name], state_of(BY_NAME[need.name])
+    state = _state(need, asset)
     if state.word == "present":
         return Finding(need, "ok", str(state.path))
     origin = f"{asset.size_text}, from {asset.source} ({asset.licence})"

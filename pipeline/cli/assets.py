@@ -12,12 +12,12 @@ import csv
 from pathlib import Path
 
 from pipeline import context as house
-from pipeline.assetlist import ASSETS, BY_NAME, Asset
-from pipeline.assets import download, how_to_get, state_of
+from pipeline.assetlist import ASSETS, BY_NAME
+from pipeline.assets import download, how_to_get
 from pipeline.clipstage import link_or_copy
 from pipeline.errors import PipelineError
 from pipeline.io import file_sha256
-from pipeline.needs import needs_of
+from pipeline.needs import Need, asset_of, check, needs_of
 from pipeline.params import read_config, validate
 
 FOLDER = Path("assets")
@@ -55,13 +55,13 @@ def copy_from_mirror(mirror: Path, target: Path = FOLDER) -> list[str]:
     return [row["file"] for row in rows]
 
 
-def wanted_assets(configfile: Path | None, everything: bool) -> list[Asset]:
-    """Assets that a configuration needs, or all of the manifest."""
+def wanted_assets(configfile: Path | None, everything: bool) -> list[Need]:
+    """Files of the manifest that a configuration needs, or all of them."""
     if everything:
-        return list(ASSETS)
+        return [Need("asset", asset.name, asset.needed_by) for asset in ASSETS]
     overlays = [configfile] if configfile else []
     needs = needs_of(validate(read_config("params.yaml", *overlays)))
-    return [BY_NAME[need.name] for need in needs if need.kind == "asset"]
+    return [need for need in needs if asset_of(need)]
 
 
 def run(mirror: Path | None, configfile: Path | None, everything: bool = False, target: Path = FOLDER) -> None:
@@ -73,10 +73,10 @@ def run(mirror: Path | None, configfile: Path | None, everything: bool = False, 
     if mirror is not None:
         print(f"{len(copy_from_mirror(mirror, target))} files of the mirror checked in {target}/")
     failed = []
-    for asset in wanted_assets(configfile, everything):
-        found = state_of(asset)
-        if found.word == "present":
-            print(f"present  {asset.name}  {found.path}")
+    for need in wanted_assets(configfile, everything):
+        found, asset = check(need), asset_of(need)
+        if asset is None or found.word == "ok":
+            print(f"present  {need.name}  {found.detail}")
             continue
         if asset.kind != "download":
             print(f"missing  {asset.name}  {asset.size_text}, {asset.source}\n         {how_to_get(asset)}")
@@ -84,13 +84,14 @@ def run(mirror: Path | None, configfile: Path | None, everything: bool = False, 
             continue
         print(f"download {asset.name}  {asset.size_text}, {asset.source}", flush=True)
         try:
-            download(asset, target / asset.name)
+            # A file lies where the parameters say; an asset in our folder of them.
+            download(asset, Path(need.name) if need.kind == "file" else target / asset.name)
         except PipelineError as error:
             print(f"failed   {asset.name}  {error.message}")
             failed.append(asset.name)
             continue
-        if (found := state_of(asset)).word != "present":
-            print(f"{found.word:8} {asset.name}  {found.path} is found first and is not the file of the manifest: delete it")
+        if (again := check(need)).word != "ok":
+            print(f"{again.word:8} {asset.name}  {again.detail}: it is found first, delete it")
             failed.append(asset.name)
     if failed:
         raise PipelineError(

@@ -156,6 +156,8 @@ def test_the_command_downloads_what_is_missing_and_says_what_only_a_person_can_g
     asset = asset_at(server.address)
     licensed = asset_at("https://ask.example", name="b/y.mat", kind="user", obtain="ask there")
     monkeypatch.setattr(command, "ASSETS", (asset, licensed))
+    for each in (asset, licensed):
+        monkeypatch.setitem(BY_NAME, each.name, each)
     monkeypatch.setenv("FVQT_ASSETS", str(tmp_path))
     with pytest.raises(PipelineError, match=r"not here: b/y\.mat\n"):
         command.run(None, None, everything=True, target=tmp_path)
@@ -171,6 +173,7 @@ def test_the_command_downloads_what_is_missing_and_says_what_only_a_person_can_g
 def test_a_damaged_asset_is_seen_and_replaced(server, tmp_path, monkeypatch):
     asset = asset_at(server.address)
     monkeypatch.setattr(command, "ASSETS", (asset,))
+    monkeypatch.setitem(BY_NAME, asset.name, asset)
     monkeypatch.setenv("FVQT_ASSETS", str(tmp_path))
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.bin").write_bytes(CONTENT[:-1] + b"!")
@@ -185,3 +188,16 @@ def test_find_asset_names_source_size_and_cure(tmp_path, monkeypatch):
     with pytest.raises(PipelineError, match="BFM_model_front") as error:
         find_asset("bfm/BFM_model_front.mat")
     assert "faces.dmi.unibas.ch" in error.value.hint and "about 127.0 MB" in error.value.hint
+
+
+def test_weights_named_by_a_path_are_laid_there_and_checked(server, tmp_path, monkeypatch):
+    asset = asset_at(server.address, name="torchvision/squeezenet1_1-b8a52dc0.pth")
+    monkeypatch.setitem(BY_NAME, asset.name, asset)
+    weights = tmp_path / "mine" / asset.name
+    overlay = tmp_path / "o.yaml"
+    overlay.write_text(f"codebook: {{perceptual: {{network: squeezenet, weights: {weights}}}}}\n")
+    command.run(None, overlay, target=tmp_path / "assets")
+    assert weights.read_bytes() == CONTENT and not (tmp_path / "assets").exists()
+    weights.write_bytes(CONTENT[1:])
+    (need,) = command.wanted_assets(overlay, everything=False)
+    assert command.check(need).word == "damaged"

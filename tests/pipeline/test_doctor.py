@@ -8,7 +8,7 @@ import yaml
 from pipeline import needs
 from pipeline.cli import app
 from pipeline.cli.assets import copy_from_mirror
-from pipeline.needs import NEEDS, Need, check, needs_of
+from pipeline.needs import NEEDS, Need, asset_of, check, needs_of
 from pipeline.params import read_config, validate
 
 #: What the paper's scale asks of others: Basel faces, a perceptual network of torchvision's, the official judges.
@@ -78,7 +78,7 @@ def test_paper_scale_fails_and_names_each_weight_with_source_and_size(nothing, t
     said = capsys.readouterr()
     lines = said.out.splitlines()
     for name, (source, size) in PAPER_ASSETS.items():
-        line = next(line for line in lines if f" {name} " in line)
+        line = next(line for line in lines if f"{name} " in line)
         assert line.startswith("missing") and source in line and f" {size}, from" in line
         assert name in said.err
     assert "01_MorphableModel.mat" in said.out  # what a person has to do for the licensed model
@@ -86,11 +86,11 @@ def test_paper_scale_fails_and_names_each_weight_with_source_and_size(nothing, t
 
 def test_needs_follow_the_parameters_and_not_the_name():
     found = needs_of(typed(**{**PAPER_LIKE, "name": "anything"}))
-    assert names(found, "asset") == set(PAPER_ASSETS)
+    assert {asset.name for need in found if (asset := asset_of(need))} == set(PAPER_ASSETS)
     assert {"face_alignment", "espeakng_loader"} <= names(found, "package")
     fewer = needs_of(typed(**{**PAPER_LIKE, "outside": {"judges": ["pyfeat"], "speech": "wav2vec2"}, "landmarks": {"backend": "trained"}}))
     assert names(fewer, "asset") == {
-        "bfm/BFM_model_front.mat", "torchvision/squeezenet1_1-b8a52dc0.pth", "wav2vec2/model.safetensors",
+        "bfm/BFM_model_front.mat", "wav2vec2/model.safetensors",
     }  # fmt: skip
     assert {"feat", "transformers"} <= names(fewer, "package") and "face_alignment" not in names(fewer, "package")
 
