@@ -14,10 +14,10 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help all test unit smoke lint setup generate record sync track ui clips bench assets clean
+.PHONY: help all test unit smoke lint setup generate record sync track ui clips bench assets pytorch3d clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(READY):
 	$(PYTHON) -m venv $(VENV)
@@ -69,8 +69,18 @@ clips: setup  ## run a folder of videos: make clips ROOT=<folder> [TARGET=<stage
 	python -m pipeline.cli.clips --root "$(ROOT)" --target "$(TARGET)" --cores "$(CORES)" --configfile $(CONFIG_CLIPS)
 
 MIRROR ?=
-assets: setup  ## what optional assets are present; MIRROR=<folder> copies them from a checked mirror
-	python -m pipeline.cli.assets $(if $(MIRROR),--mirror "$(MIRROR)")
+ASSETS_CONFIG = $(or $(CONFIG),configs/clips.yaml)
+assets: setup  ## weights of others, checked: CONFIG=configs/<name>.yaml what it needs; MIRROR=<folder> copies instead of downloading; ALL=1
+	python -m pipeline.cli.assets --configfile $(ASSETS_CONFIG) $(if $(MIRROR),--mirror "$(MIRROR)") $(if $(ALL),--all)
+
+# The commit that the parity tests were run with (docs/outside_parts.md); a folder with a checkout serves where git cannot reach it.
+PYTORCH3D ?= git+https://github.com/facebookresearch/pytorch3d.git@9381c4016376345bb795b97c45a6c2de66db354a
+pytorch3d: setup  ## build pytorch3d from its own repository, tens of minutes; PYTORCH3D=<folder> takes a checkout
+	@command -v g++ >/dev/null || { echo "error: pytorch3d is compiled: install a C++ compiler (g++), and nvcc for CUDA" >&2; exit 2; }
+	MAX_JOBS=$${MAX_JOBS:-2} python -m pip install --disable-pip-version-check --no-build-isolation --no-deps "$(PYTORCH3D)" \
+		|| { echo "error: the build failed; without network give a checkout: make pytorch3d PYTORCH3D=<folder>" >&2; exit 2; }
+	python -m pip install --quiet --disable-pip-version-check iopath
+	python -c "from flowvqtalker.render.pytorch3d import PyTorch3DRasterizer; PyTorch3DRasterizer(); print('pytorch3d is ready')"
 
 bench: setup  ## frames per second of each stage, real-time factor, peak memory
 	python -m benchmarks.run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.face import make_face_model
 from flowvqtalker.face.model import FaceModel
 from pipeline.assets import find_asset
@@ -39,9 +40,11 @@ def load_face_model(name: str, asset: str) -> FaceModel:
         if name == "ict":
             from flowvqtalker.face.ict import load_ict
 
-            return load_ict(path)
+            with path.open("rb") as file:
+                return load_ict(file)
         from flowvqtalker.face.bfm import load_bfm
 
-        return load_bfm(path)
-    except (ValueError, KeyError) as error:
+        with path.open("rb") as file:
+            return load_bfm(file)
+    except (ValueError, KeyError, OSError, MissingWeightsError) as error:
         raise PipelineError(f"{path}: not a face model '{name}' ({error})", "name the right file in fit3dmm.asset") from error

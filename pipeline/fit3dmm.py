@@ -11,7 +11,7 @@ import torch
 
 from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.model import FaceModel
-from flowvqtalker.fit.basis import LandmarkBasis, basis_of
+from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.light import SkinPatches, estimate_light
 from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
@@ -66,8 +66,8 @@ def set_up(ctx: Context) -> Loaded:
 
 
 def expected_beta(arrays: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray | None:
-    """(T, E) blendshape scores of the landmark back end where it gives them, else None."""
-    return blendshapes_to_beta(arrays["blendshapes"], names) if "blendshapes" in arrays else None
+    """(T, E) blendshape scores of the landmark back end where it gives them and the model has such shapes, else None."""
+    return blendshapes_to_beta(arrays["blendshapes"], names) if "blendshapes" in arrays and has_scores(names) else None
 
 
 def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict[str, Any]]:

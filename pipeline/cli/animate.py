@@ -14,7 +14,7 @@ import torch
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLES_PER_FRAME
 from flowvqtalker.face.camera import crop_camera
-from flowvqtalker.fit.basis import LandmarkBasis, basis_of
+from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
 from flowvqtalker.flow.sampling import MotionRequest
@@ -133,7 +133,8 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
     # The back end looks again at the crop: its blendshapes, where it has some, belong to what is fitted.
     found = studio.landmarker.detect(picture[None], video=False)
     landmarks = found.landmarks_px if found.present.all() else boxes.to_crop(points, box, crop.size_px)[None]
-    prior = None if found.blendshapes is None else blendshapes_to_beta(found.blendshapes, studio.basis.names)
+    names, scores = studio.basis.names, found.blendshapes
+    prior = None if scores is None or not has_scores(names) else blendshapes_to_beta(scores, names)
     alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=1, neutral=False, prior_mean=prior)
     result = fit_clip(studio.basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=False)
     return Source(picture, result.beta[0], result.pose[0], landmarks[0])

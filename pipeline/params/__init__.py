@@ -33,6 +33,7 @@ SECTIONS = (
     "generate",
     "evaluate",
     "report",
+    "outside",
 )
 _NAME_PATTERN = "abcdefghijklmnopqrstuvwxyz0123456789_"
 

@@ -88,17 +88,19 @@ def test_committed_readme_shows_the_committed_table(tmp_path: Path) -> None:
     assert replace_between(readme, table_text(tmp_path / "quantitative.csv")) == readme, "run `python -m pipeline.tools.readme_table`"
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/adding_a_stage.md", "docs/responsible_use.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/adding_a_stage.md", "docs/outside_parts.md", "docs/responsible_use.md"]
+)
 def test_documents_name_only_what_exists(document: str) -> None:
     path = REPOSITORY / document
     text = path.read_text()
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
-    used = set(re.findall(r"(?:`|^|\|\s|&& )make ([a-z]+)", text, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    used = set(re.findall(r"(?:`|^|\|\s|&& )make ([a-z0-9]+)", text, flags=re.MULTILINE))
     assert used <= targets, used - targets
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         if not link.startswith("reports/"):
             assert (path.parent / link).exists(), link
-    for module in re.findall(r"python -m ([a-z_.]+)", text):
+    for module in re.findall(r"python -m ([a-z0-9_.]+)", text):
         assert (REPOSITORY / module.replace(".", "/")).with_suffix(".py").is_file(), module
 
 

@@ -77,6 +77,16 @@ class LandmarkBasis:
         return rest + torch.einsum("te,elc->tlc", beta, self.expression)
 
 
+def expression_bounds(names: tuple[str, ...]) -> tuple[float, float]:
+    """Least and largest value of a coefficient: [0, 1] for ARKit-named shapes, five standard deviations each way for a PCA basis."""
+    return (0.0, 1.0) if set(names) <= set(EXPRESSIONS) else (-5.0, 5.0)
+
+
+def has_scores(names: tuple[str, ...]) -> bool:
+    """Whether blendshape scores say anything about a model's coefficients: not for a PCA basis, whose coefficients have no such names."""
+    return any(name in EXPRESSIONS for name in names)
+
+
 def make_basis(
     mean: np.ndarray, identity: np.ndarray, expression: np.ndarray, names: tuple[str, ...], identity_sd: np.ndarray | None = None
 ) -> LandmarkBasis:
@@ -94,6 +104,7 @@ def make_basis(
     """
     mean64, identity64, expression64 = (torch.as_tensor(np.asarray(x, dtype=np.float64)) for x in (mean, identity, expression))
     named = set(names) <= set(EXPRESSIONS)
+    low, high = expression_bounds(tuple(names))
     ones = torch.ones(len(names), dtype=torch.float64)
     factors = ones.clone()
     if named:
@@ -111,8 +122,8 @@ def make_basis(
         expression=expression64,
         names=tuple(names),
         identity_sd=torch.as_tensor(sd).clamp_min(1e-6),
-        lower=0 * ones if named else -5 * ones,
-        upper=ones if named else 5 * ones,
+        lower=low * ones,
+        upper=high * ones,
         sd_factor=factors,
         fast=torch.tensor([name.startswith(_FAST) or not named for name in names]),
         asymmetry=asymmetry,

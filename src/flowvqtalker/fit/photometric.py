@@ -15,6 +15,7 @@ from torch import Tensor
 from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.face.model import FaceModel
 from flowvqtalker.face.pose import transform
+from flowvqtalker.fit.basis import expression_bounds
 from flowvqtalker.fit.light import sample_bilinear, sh_basis, vertex_normals
 from flowvqtalker.fit.solver import Fit
 from flowvqtalker.render.interface import Rasterizer
@@ -100,7 +101,7 @@ def refine_photometric(
         rasterizer: visibility.
 
     Returns:
-        A fit with the same alpha and errors, refined beta (within [0, 1]) and pose.
+        A fit with the same alpha and errors, refined beta (within its bounds) and pose.
     """
     triangles = torch.as_tensor(model.triangles, dtype=torch.int64)
     alpha = torch.as_tensor(fit.alpha)
@@ -115,7 +116,8 @@ def refine_photometric(
         images(picked), model.vertices(alpha, beta[picked]), pose[picked], triangles, gamma[picked], camera, rasterizer
     )
     scale = torch.tensor([1.0, 1, 1, 10, 10, 10])
-    may_move = (beta > 0).any(0)  # shapes that the landmark fit left at rest for the whole clip stay there
+    low, high = expression_bounds(model.expression_names)
+    may_move = (beta != 0).any(0)  # shapes that the landmark fit left at rest for the whole clip stay there
     for start in range(0, len(frames), config.batch):
         part = slice(start, min(start + config.batch, len(frames)))
         target = images(part)
@@ -125,13 +127,13 @@ def refine_photometric(
         d_pose = torch.zeros_like(first_pose, requires_grad=True)
         optimizer = torch.optim.Adam([d_beta, d_pose], lr=config.lr)
         for _ in range(config.steps):
-            b, q = (first_beta + d_beta * may_move).clamp(0, 1), first_pose + d_pose * scale
+            b, q = (first_beta + d_beta * may_move).clamp(low, high), first_pose + d_pose * scale
             image, mask = render_sh(model.vertices(alpha, b), q, triangles, albedo, gamma[part], camera, target.shape[-1], rasterizer)
             colour = ((image - target) ** 2 * mask).sum() / mask.sum().clamp_min(1)
             moved = (project(transform(model.landmarks(alpha, b), q), camera) - anchor).square().mean()
             optimizer.zero_grad()
             (colour + config.landmark_weight * moved).backward()
             optimizer.step()
-        beta[part] = (first_beta + d_beta.detach() * may_move).clamp(0, 1)
+        beta[part] = (first_beta + d_beta.detach() * may_move).clamp(low, high)
         pose[part] = first_pose + d_pose.detach() * scale
     return Fit(fit.alpha, beta.numpy(), pose.numpy(), fit.error_px, fit.at_bound_share)

@@ -75,7 +75,7 @@ class Fit:
         beta: (T, E) float32 within the basis' bounds.
         pose: (T, 6) float32 rad and cm in the given camera.
         error_px: (T,) float32 mean landmark distance; NaN where the frame has no landmarks (its coefficients are interpolated).
-        at_bound_share: share of coefficients that can move and lie at their upper bound.
+        at_bound_share: share of coefficients that can move and lie at their upper bound, or at a lower bound that is not rest.
     """
 
     alpha: np.ndarray
@@ -399,7 +399,9 @@ def fit_clip(
     error = np.full(len(landmarks_px), np.nan, dtype=np.float32)
     error[where] = (uv - landmarks).norm(dim=-1).mean(-1).numpy()
     moving = (basis.sd_factor > 0).numpy()
-    at_bound = float((beta[:, moving] >= basis.upper[moving] - 1e-6).double().mean())
+    # A lower bound of 0 is rest; a negative one (PCA) is as far as a coefficient goes.
+    pressed = (beta >= basis.upper - 1e-6) | ((beta <= basis.lower + 1e-6) & (basis.lower < 0))
+    at_bound = float(pressed[:, moving].double().mean())
     frames = np.arange(len(landmarks_px))
 
     def fill(x: Tensor) -> np.ndarray:

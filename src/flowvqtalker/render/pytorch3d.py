@@ -37,8 +37,8 @@ class PyTorch3DRasterizer:
     def __init__(self) -> None:
         if not is_available():
             raise ImportError(
-                "pytorch3d with its compiled renderer is not installed; use the torch rasteriser, or install it from source as "
-                "https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md says"
+                "pytorch3d with its compiled renderer is not installed; use the torch rasteriser, or build it with `make pytorch3d` "
+                "(https://github.com/facebookresearch/pytorch3d/blob/main/INSTALL.md)"
             )
 
     def __call__(self, screen: Tensor, triangles: Tensor, size: tuple[int, int]) -> Fragments:
@@ -50,11 +50,13 @@ class PyTorch3DRasterizer:
         half = min(height, width) / 2
         x = (width / 2 - 0.5 - screen[..., 0]) / half
         y = (height / 2 - 0.5 - screen[..., 1]) / half
-        meshes = Meshes(verts=torch.stack([x, y, screen[..., 2]], -1), faces=triangles[None].expand(len(screen), -1, -1))
+        # Its kernels know float32 only; the answer comes back in the precision of the question.
+        vertices = torch.stack([x, y, screen[..., 2]], -1).float()
+        meshes = Meshes(verts=vertices, faces=triangles[None].expand(len(screen), -1, -1))
         face, depth, bary, _ = rasterize_meshes(
             meshes, image_size=(height, width), blur_radius=0.0, faces_per_pixel=1, perspective_correct=True
         )
-        face, depth, bary = face[..., 0], depth[..., 0], bary[..., 0, :]
+        face, depth, bary = face[..., 0], depth[..., 0].to(screen.dtype), bary[..., 0, :].to(screen.dtype)
         # pytorch3d numbers the faces of the whole batch.
         start = torch.arange(len(screen), device=face.device)[:, None, None] * len(triangles)
         hidden = face < 0

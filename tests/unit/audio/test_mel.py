@@ -85,3 +85,16 @@ def test_edges_are_silent_and_the_rest_is_the_spectrogram():
 def test_bad_samples_are_refused(bad):
     with pytest.raises(ValueError, match="samples"):
         compute_mel(bad)
+
+
+def test_an_impulse_is_centred_in_the_window_of_its_own_frame():
+    # Windows are centred 1 to 14 ms after the frame's time (conventions), so a click 7 ms after it belongs to this frame and no other.
+    n_frames = 40
+    for frame in range(3, n_frames - 3):
+        samples = np.zeros(n_frames * 640, dtype=np.float32)
+        samples[frame * 640 + 112] = 1.0
+        loud = mel_windows(compute_mel(samples), n_frames) - SILENCE
+        steps = loud.sum(2)
+        whole = steps.sum(1) > 0.999 * steps.sum(1).max()  # windows that hear all of it
+        centre = np.where(whole, (steps * np.arange(16)).sum(1) / steps.sum(1).clip(1e-9), np.inf)
+        assert int(np.abs(centre - 8.0).argmin()) == frame
