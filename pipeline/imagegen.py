@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 
 from flowvqtalker.image.codebook import load_codebook
@@ -16,6 +19,7 @@ from flowvqtalker.train.loop import run as train
 from pipeline.context import Context
 from pipeline.frames import picture_grid, training_frames
 from pipeline.io import read_torch
+from pipeline.params.codebook import TrainingParams
 from pipeline.training import TrainingFolder, main
 
 GRID_COLUMNS = 10
@@ -32,6 +36,16 @@ def make_grid(model: VQIG, frames: FrameSet, precision: str) -> bytes:
     return picture_grid([image, goal, output.warped.float(), output.image, ceiling])
 
 
+def loop_config(p: TrainingParams) -> LoopConfig:
+    """Settings of the shared loop. The averaged weights of the last step are kept: the best PSNR is reached before the codes are sharp."""
+    return LoopConfig(p.steps, p.lr, p.warmup_steps, p.final_lr_share, p.grad_clip, p.ema_decay, p.validate_every, p.checkpoint_every, None)
+
+
+def log_part(folder: TrainingFolder, part: str, step: int, split: str, values: dict[str, float]) -> None:
+    """History of a part under its own split: warp_train, warp_val, codes_train, codes_val."""
+    folder.log_history(step, f"{part}_{split}", values)
+
+
 def run(ctx: Context, folder: TrainingFolder) -> None:
     """Train and publish one variant."""
     cfg = ctx.cfg
@@ -46,21 +60,21 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     mean, std = frames.normaliser()
     model.psi.mean.copy_(mean)
     model.psi.std.copy_(std)
-    shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("codes_from", "entropy_from", "image_from", "gan_from")}
-    task = ImagegenTask(
-        model, features, frames, validation, ImagegenLosses(**cfg.losses.model_dump(), **shares), lr=cfg.training.lr, refine_lr_scale=cfg.refine_lr_scale,
-        weight_decay=cfg.training.weight_decay, batch=cfg.training.batch, stills_share=cfg.stills_share, enrolment_share=cfg.enrolment_share,
-        discriminator_width=cfg.discriminator_width, validation_pairs=cfg.validation_pairs, precision=cfg.precision,
-    )  # fmt: skip
-    p = cfg.training
-    loop = LoopConfig(
-        p.steps, p.lr, p.warmup_steps, p.final_lr_share, p.grad_clip, p.ema_decay, p.validate_every, p.checkpoint_every, "mse"
-    )
-    result = train(
-        task, loop, seed=seed, resume=folder.load_checkpoint("vqig"), save=lambda state: folder.save_checkpoint("vqig", state),
-        log=folder.log_history, progress=f"imagegen {ctx.variant}",
-    )  # fmt: skip
-    model.load_state_dict(result["best"]["vqig"])
+    shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("entropy_from", "image_from", "gan_from")}
+    result: dict[str, Any] = {}
+    for part, p in (("warp", cfg.warp_training), ("codes", cfg.training)):
+        if part == "warp" and model.warp is None:
+            continue
+        task = ImagegenTask(
+            model, features, frames, validation, ImagegenLosses(**cfg.losses.model_dump(), **shares), part=part, lr=p.lr,
+            weight_decay=p.weight_decay, batch=p.batch, stills_share=cfg.stills_share, enrolment_share=cfg.enrolment_share,
+            discriminator_width=cfg.discriminator_width, validation_pairs=cfg.validation_pairs, precision=cfg.precision,
+        )  # fmt: skip
+        result = train(
+            task, loop_config(p), seed=seed, resume=folder.load_checkpoint(part), save=partial(folder.save_checkpoint, part),
+            log=partial(log_part, folder, part), progress=f"imagegen {ctx.variant} {part}",
+        )  # fmt: skip
+        model.load_state_dict(result["best"]["vqig"])
     model.eval()
     shown = test if test is not None else validation
     metrics = measure_imagegen(model, shown, *fixed_pairs(shown, cfg.test_frames), cfg.precision)

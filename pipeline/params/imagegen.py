@@ -67,11 +67,10 @@ class ImagegenParams(Section):
     model: ImagegenModelParams
     losses: ImagegenLossParams
     discriminator_width: int = Field(ge=4, le=256, description="channels of the discriminator's first layer")
-    codes_from_share: float = Field(ge=0, lt=1, description="share of the steps before the code losses act (the warp learns alone)")
-    entropy_from_share: float = Field(ge=0, le=1, description="share of the steps before the cross-entropy of the codes acts")
-    image_from_share: float = Field(ge=0, le=1, description="share of the steps before the picture losses act")
-    gan_from_share: float = Field(ge=0, le=1, description="share of the steps before the adversarial loss acts")
-    refine_lr_scale: float = Field(gt=0, le=100, description="learning rate behind the warp over that of the warp")
+    warp_training: TrainingParams
+    entropy_from_share: float = Field(ge=0, le=1, description="share of T's steps before the cross-entropy of the codes acts")
+    image_from_share: float = Field(ge=0, le=1, description="share of T's steps before the picture losses act")
+    gan_from_share: float = Field(ge=0, le=1, description="share of T's steps before the adversarial loss acts")
     training: TrainingParams
     variants: dict[str, dict[str, Any]] = Field(
         description="named overlays: full is the base; no_warp, no_phi, no_mhca, no_codebook are the ablations"
@@ -79,6 +78,6 @@ class ImagegenParams(Section):
 
     @model_validator(mode="after")
     def _phases_follow_each_other(self) -> ImagegenParams:
-        if not self.codes_from_share <= self.entropy_from_share or not self.codes_from_share <= self.image_from_share <= self.gan_from_share:
-            raise ValueError("codes_from_share <= entropy_from_share and codes_from_share <= image_from_share <= gan_from_share must hold")
+        if not self.image_from_share <= self.gan_from_share:
+            raise ValueError("image_from_share <= gan_from_share must hold")
         return self

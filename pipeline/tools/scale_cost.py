@@ -84,7 +84,17 @@ def training_rows(p: dict[str, Any]) -> list[tuple[str, int, float, float]]:
     vqig = VQIG(VQIGConfig(expression_dim=expressions, **im.model.model_dump()), codebook).eval()
     width = expressions + POSE_DIM
     motion = Motion(torch.randn(1, 2 * im.model.window + 1, width), torch.randn(1, width), torch.rand(1, 68, 2))
-    forward = 3 * count(vqig, image, motion) + forward_codebook + 5 * forward_features
+    warp = count(lambda: vqig(image, motion, phase="warp"))
+    rows.append(
+        (
+            "imagegen, the warp",
+            parameters(vqig) - parameters(codebook),
+            im.warp_training.batch * (3 * warp + 5 * forward_features),
+            im.warp_training.steps,
+        )
+    )
+    # behind the warp gradients end: it only runs forward
+    forward = 3 * count(vqig, image, motion) - 2 * warp + forward_codebook + 3 * forward_features
     step = im.training.batch * (forward + judge(im.discriminator_width, im.losses.gan, im.gan_from_share))
     rows.append(("imagegen, one variant", parameters(vqig) - parameters(codebook), step, im.training.steps))
     unlabelled = any(source.unlabelled == "none" for source in p["corpus"].sources)

@@ -227,7 +227,8 @@ def gaussian_sides(places: Tensor, height: int, width: int, radius: float) -> tu
 
     Args:
         places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
-        height, width: cells.
+        height: cells along v.
+        width: cells along u.
         radius: standard deviation in half sides of the picture.
 
     Returns:
@@ -245,7 +246,8 @@ def spread_shift(height: int, width: int, places: Tensor, shifts: Tensor, radii:
     and forehead along, narrow ones part lips and lids.
 
     Args:
-        height, width: cells of the grid.
+        height: cells along v.
+        width: cells along u.
         places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
         shifts: (B, L, 2).
         radii: standard deviations of the Gaussians, in half sides of the picture, wide ones first.
@@ -458,8 +460,8 @@ class VQIG(nn.Module):
             rows, columns = gaussian_sides(moved[:, MARKED_POINTS].detach(), *size, MARK_RADIUS * 2 / size[-1])
             parts.append((rows[..., :, None] * columns[..., None, :]).to(z_f.dtype))
         h = self.fine(torch.cat(parts, 1).contiguous(memory_format=torch.channels_last))
-        for block in self.fine_blocks:
-            h = block(h, sigma)
+        for fine_block in self.fine_blocks:
+            h = fine_block(h, sigma)
         h = F.silu(h)
         change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowvqtalker.image.adversarial import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from flowvqtalker.image.data import FrameSet, Sampler, fixed_pairs
@@ -36,7 +35,7 @@ class ImagegenLosses:
         l1, perceptual: of the frame.
         gan: of the adversarial loss; 0 trains no discriminator.
         mouth, eyes, brows, face: extra weight of these regions in every loss.
-        codes_from, entropy_from, image_from, gan_from: steps from which the feature, code, picture and adversarial losses act.
+        entropy_from, image_from, gan_from: steps of T's training from which the code, picture and adversarial losses act.
     """
 
     warp_l1: float
@@ -53,14 +52,17 @@ class ImagegenLosses:
     eyes: float
     brows: float
     face: float
-    codes_from: int
     entropy_from: int
     image_from: int
     gan_from: int
 
 
 class ImagegenTask(Task):
-    """Trains the VQIG on pairs of frames of one identity; E_h, C and D_h stay frozen."""
+    """Trains one part of the VQIG on pairs of frames of one identity; E_h, C and D_h stay frozen.
+
+    Args:
+        part: "warp" trains psi and the warp, "codes" all that comes behind them (and psi, where there is no warp).
+    """
 
     ema_names = ("vqig",)
 
@@ -73,7 +75,7 @@ class ImagegenTask(Task):
         weights: ImagegenLosses,
         *,
         lr: float,
-        refine_lr_scale: float,
+        part: str,
         weight_decay: float,
         batch: int,
         stills_share: float,
@@ -84,9 +86,9 @@ class ImagegenTask(Task):
     ) -> None:
         self.model, self.features, self.weights, self.precision = model, features, weights, precision
         self.modules = {"vqig": model}
-        self.refine_lr_scale = refine_lr_scale
-        self.optimizers = {"vqig": torch.optim.AdamW(self._groups(lr), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
-        self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 else None
+        self.part = part
+        self.optimizers = {"vqig": torch.optim.AdamW(self._trained(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
+        self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 and part == "codes" else None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
             self.optimizers["discriminator"] = torch.optim.AdamW(self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0)
@@ -96,17 +98,16 @@ class ImagegenTask(Task):
         self._regions = (weights.mouth, weights.eyes, weights.brows, weights.face)
         self.code_variance = float(model.codebook.quantizer.embedding.var(0, unbiased=False).mean().clamp_min(1e-6))
 
-    def _groups(self, lr: float) -> list[dict[str, Any]]:
-        """The warp with psi, and what comes behind it, whose rate is ``refine_lr_scale`` times as high."""
-        warp = [part for part in (self.model.psi, self.model.warp, self.model.point_motion) if part is not None]
-        own = {id(p) for part in warp for p in part.parameters()}
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        first, behind = [p for p in trained if id(p) in own], [p for p in trained if id(p) not in own]
-        return [{"params": first, "lr": lr}, {"params": behind, "lr": lr * self.refine_lr_scale, "lr_scale": self.refine_lr_scale}]
+    def _trained(self) -> list[nn.Parameter]:
+        """Parameters of this part."""
+        first = [part for part in (self.model.psi, self.model.warp, self.model.point_motion) if part is not None]
+        own = {id(p) for part in first for p in part.parameters()} if self.model.warp is not None else set()
+        is_warp = self.part == "warp"
+        return [p for p in self.model.parameters() if p.requires_grad and (id(p) in own) == is_warp]
 
     def phase(self, step: int) -> str:
-        """What is trained at a step: "warp", "codes" or "image". Without a warp network there is no first phase."""
-        if step < self.weights.codes_from and self.model.warp is not None:
+        """How far the forward pass goes at a step: "warp", "codes" or "image"."""
+        if self.part == "warp":
             return "warp"
         return "codes" if step < self.weights.image_from else "image"
 
@@ -120,7 +121,7 @@ class ImagegenTask(Task):
         image, target = self.frames.batch(source), self.frames.batch(target_index)
         motion = self.frames.motion(target_index, source, self.model.config.window)
         weight = loss_weight(self.frames.landmarks[target_index], self.frames.size_px, *self._regions)
-        discriminator = self.discriminator if step >= self.weights.gan_from else None
+        discriminator = self.discriminator if self.part == "codes" and step >= self.weights.gan_from else None
         with autocast(image.device, self.precision):
             output = self.model(image, motion, phase=self.phase(step))
             loss, logs = self._reconstruction(output, target, weight, step)
@@ -189,10 +190,9 @@ class ImagegenTask(Task):
         return loss
 
     def validate(self, step: int) -> dict[str, float]:
-        """Frames of unseen identities from their enrolment frame; in the first phase the warped picture is what counts."""
+        """Frames of unseen identities from their enrolment frame; of the warp the warped picture is what counts."""
         values = measure_imagegen(self.model, self.validation, *self.validation_pairs, self.precision)
-        warp_only = step <= self.weights.codes_from and self.model.warp is not None
-        return values | {"mse": 1.0 if warp_only else 10 ** (-values["psnr_db"] / 10)}
+        return values | {"mse": 10 ** (-values["psnr_warped_db" if self.part == "warp" else "psnr_db"] / 10)}
 
 
 def landmark_miss(flow: Tensor, source: Tensor, target: Tensor, size_px: int) -> Tensor:

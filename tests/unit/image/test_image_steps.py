@@ -38,7 +38,7 @@ def section(name: str) -> dict:
         values["perceptual"] = values["perceptual"] | {"width": 4, "steps": 2, "batch": 2}
     else:
         values["model"] = values["model"] | {"width": 32, "heads": 2, "layers": 1, "descriptor_dim": 16, "warp_width": 16}
-        values["validation_pairs"] = 4
+        values |= {"validation_pairs": 4, "warp_training": training}
     return values
 
 
@@ -128,6 +128,30 @@ def test_an_interrupted_training_goes_on_to_the_same_model(crops, monkeypatch):
     assert read_torch(crops / "again/result/model.pt")["sha256"] == whole
 
 
+@pytest.mark.parametrize("stop", ["warp", "codes"])
+def test_an_interrupted_generator_goes_on_to_the_same_model(crops, monkeypatch, stop):
+    """Its two trainings, warp and codes, each resume; a finished warp is not trained again."""
+    codebook_step.run(make_context(crops, "codebook"), TrainingFolder(crops / "codebook"))
+    imagegen_step.run(make_context(crops, "imagegen"), TrainingFolder(crops / "whole"))
+    folder = TrainingFolder(crops / "again")
+    save = folder.save_checkpoint
+
+    def stop_after_first(name, state):
+        save(name, state)
+        if name == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(folder, "save_checkpoint", stop_after_first)
+    with pytest.raises(KeyboardInterrupt):
+        imagegen_step.run(make_context(crops, "imagegen"), folder)
+    again = TrainingFolder(crops / "again")
+    imagegen_step.run(make_context(crops, "imagegen"), again)
+    whole, resumed = (read_torch(crops / name / "result/model.pt")["state"] for name in ("whole", "again"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    splits = {line.split(",")[1] for line in (crops / "again/result/history.csv").read_text().splitlines()[1:]}
+    assert splits == {"warp_train", "warp_val", "codes_train", "codes_val"}
+
+
 def test_no_training_frames_is_said_with_a_cure(crops):
     rows = [{"clip": "x", "status": "rejected", "reason": "no face", "split": "train", "uses": "codebook"}]
     write_index(crops / "crop/index.csv", rows, "crop")
@@ -140,7 +164,7 @@ def test_parameters_refuse_nonsense():
     with pytest.raises(PipelineError, match="multiple of 4 x heads"):
         validate_section("imagegen", values | {"model": values["model"] | {"width": 30}})
     with pytest.raises(PipelineError, match="must hold"):
-        validate_section("imagegen", values | {"codes_from_share": 0.9, "image_from_share": 0.5})
+        validate_section("imagegen", values | {"image_from_share": 0.9, "gan_from_share": 0.5})
     values = section("codebook")
     with pytest.raises(PipelineError, match="empty string for own"):
         validate_section("codebook", values | {"perceptual": values["perceptual"] | {"weights": "x.pt"}})

@@ -218,10 +218,9 @@ def test_the_transformer_sees_where_lips_went(codebook):
     moved[:, 48:68] = torch.tensor([0.0, 0.9])
     apart = moved.clone()
     apart[:, 60:64] = torch.tensor([0.0, 0.6])
-    seen, vectors = [], []
+    seen = []
     model.fine.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    for points in (moved, apart):
-        vectors.append(model.refine(image, codes, None, sigma, points)[0])
+    vectors = [model.refine(image, codes, None, sigma, points)[0] for points in (moved, apart)]
     change = (seen[0] - seen[1]).abs().sum(1)[0]
     assert change.max() > 0.1
     assert change[0].max() < 1e-2  # the top row of tokens is far from the mouth
