@@ -456,8 +456,8 @@ class VQIG(nn.Module):
             h = block(tokens).transpose(1, 2).unflatten(2, size)
         parts = [self.split(h), z_f, codes]
         if moved is not None:
-            size = z_f.shape[-2:]
-            rows, columns = gaussian_sides(moved[:, MARKED_POINTS].detach(), *size, MARK_RADIUS * 2 / size[-1])
+            height, width = z_f.shape[-2:]
+            rows, columns = gaussian_sides(moved[:, MARKED_POINTS].detach(), height, width, MARK_RADIUS * 2 / width)
             parts.append((rows[..., :, None] * columns[..., None, :]).to(z_f.dtype))
         h = self.fine(torch.cat(parts, 1).contiguous(memory_format=torch.channels_last))
         for fine_block in self.fine_blocks:
