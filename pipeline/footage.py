@@ -40,6 +40,8 @@ SOUND_SLACK_S = 0.02
 #: Weights of the mix to one channel: both sides of the ITU-R BS.775 stereo mix, averaged. The low-frequency channel carries no speech.
 _MIX = {"FL": 0.5, "FR": 0.5, "FC": 0.7071, "LFE": 0.0, "LFE2": 0.0}
 _MIX_OTHER = 0.3536
+#: Order of channels that a file does not name (Microsoft's, which WAVE, Matroska and most encoders use).
+_UNNAMED = ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR")
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,25 @@ def open_footage(path: str | Path) -> Footage:
         PipelineError: the file is missing, empty, unreadable, without picture or without a single frame.
     """
     path = media._checked(path)
+    with media._container(path) as container:
+        stream = media._video_stream(container, path)
+        aspect = _pixel_aspect(stream.sample_aspect_ratio)
+        codec, names = stream.codec_context.name, frozenset(container.format.name.split(","))
     for _, frame in _frames(path):
-        aspect = _pixel_aspect(frame)
         width, height = frame.width, frame.height
         if aspect > 1:
             width = round(width * aspect)
         elif aspect < 1:
             height = round(height / aspect)
         turns = round(frame.rotation / 90) % 4
-        with media._container(path) as container:
-            codec, names = media._video_stream(container, path).codec_context.name, frozenset(container.format.name.split(","))
         shown = (height, width) if turns % 2 else (width, height)
         return Footage(path, *shown, turns, aspect, float(frame.time or 0.0), codec, names)
     raise PipelineError(f"{path}: holds no frames", "The recording is empty or its data are cut off: replace or remove the file.")
 
 
-def _pixel_aspect(frame: Any) -> Fraction:
+def _pixel_aspect(given: Fraction | None) -> Fraction:
     """Width over height of a stored pixel; 1 where the file does not say or says nonsense."""
-    aspect = getattr(frame, "sample_aspect_ratio", None)
-    aspect = Fraction(aspect) if aspect else Fraction(1)
+    aspect = Fraction(given) if given else Fraction(1)
     return aspect if Fraction(1, 4) <= aspect <= 4 and abs(aspect - 1) > Fraction(1, 200) else Fraction(1)
 
 
@@ -267,6 +269,8 @@ def mix_weights(channels: list[str]) -> np.ndarray:
     """
     if len(channels) <= 2:
         return np.full(len(channels), 1 / len(channels))
+    if len(set(channels)) < len(channels) and len(channels) in (6, 8):  # all called the same: not named
+        channels = list(_UNNAMED[: len(channels)])
     weights = np.array([_MIX.get(name, _MIX_OTHER) for name in channels])
     return weights / weights.sum()
 

@@ -66,9 +66,21 @@ def crop_recording(
     rows = []
     for number, (lane, track) in enumerate(usable):
         name = clip if len(usable) == 1 and track.start == 0 else f"{clip}_{number}_{track.start}"
-        rows.append(about | crop_face_track(name, lane, track, faces, sound, comment, ctx, folder))
+        row = crop_face_track(name, lane, track, faces, sound, comment, ctx, folder)
+        if row["blur"] < params.min_sharpness:
+            for column in ("video", "sound", "landmarks"):
+                if row[column]:
+                    (folder / row[column]).unlink()
+            refused.append(
+                f"frames {track.start} to {track.stop - 1}: the face is out of focus, sharpness {row['blur']:.1f} is below footage.min_sharpness "
+                f"{params.min_sharpness:g}"
+            )
+            continue
+        rows.append(about | row)
     del sound
     scratch.unlink(missing_ok=True)
+    if not rows:
+        raise ClipError("; ".join(refused), rejected=True)
     return rows, refused
 
 

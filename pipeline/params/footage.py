@@ -42,6 +42,9 @@ class FootageParams(Section):
     max_hold_s: float = Field(
         gt=0, le=10, description="a picture shown for longer than this beyond its time has no face: frozen or damaged [s]"
     )
+    min_sharpness: float = Field(
+        ge=0, le=255, description="tracks whose crops are less sharp (spread of the Laplacian) are left out [grey levels]"
+    )
     wander_ratio: float = Field(
         ge=1,
         le=100,
