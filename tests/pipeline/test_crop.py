@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from flowvqtalker.landmarks.faces import centre_of, nearest_to, size_of
 from flowvqtalker.landmarks.schema import Detections, join_detections
-from pipeline import crop, media
+from pipeline import crop, facetracks, media
 from pipeline.adapters import folder as folder_adapter
 from pipeline.adapters import resolve_source
 from pipeline.backends import make_landmarker
 from pipeline.clipstage import Item, process_item
 from pipeline.contracts import check_table
 from pipeline.errors import ClipError, PipelineError
+from pipeline.params import read_config
 from pipeline.params.corpus import CorpusParams, FolderSource, Source
 from pipeline.params.crop import CropParams
+from pipeline.params.footage import FootageParams
 from pipeline.params.landmarks import LandmarksParams
 
 CROP = CropParams(
@@ -28,6 +33,7 @@ CROP = CropParams(
     silent_db=-50, crf=10, max_failed_share=1.0,
 )  # fmt: skip
 SPLIT = FolderSource(val_share=0.1, test_share=0.2)
+FOOTAGE = FootageParams(**read_config(Path(__file__).resolve().parents[2] / "params.yaml")["footage"])
 
 
 class BrightSquare:
@@ -47,6 +53,30 @@ class BrightSquare:
 
     def detect_pieces(self, pieces) -> Detections:
         return join_detections([self.detect(piece) for piece in pieces])
+
+    def find_faces(self, pictures, max_faces: int):
+        """Every bright square of a picture, the leftmost first."""
+        for picture in pictures:
+            parts, count = ndimage.label(picture.min(axis=-1) > 190)
+            places = [place for place in ndimage.find_objects(parts) if np.prod([one.stop - one.start for one in place]) > 50]
+            boxes = [(place[1].start, place[0].start, place[1].stop - 1, place[0].stop - 1) for place in places]
+            yield np.array(sorted(boxes)[:max_faces], np.float32).reshape(-1, 4)
+            assert count >= 0
+
+    def follow(self, pieces, boxes: np.ndarray, segment: np.ndarray, crowded: np.ndarray) -> Detections:
+        """The square nearest to where it is expected."""
+        points, done = np.full((len(boxes), 68, 2), np.nan, np.float32), 0
+        turn = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+        ring = np.stack([np.cos(turn), np.sin(turn)], -1)
+        ring /= np.abs(ring).max(axis=1, keepdims=True)
+        for frames in pieces:
+            for index, found in enumerate(self.find_faces(frames, 9)):
+                which = nearest_to(boxes[done + index], found) if segment[done + index] >= 0 else None
+                if which is not None:
+                    box = found[which]
+                    points[done + index] = centre_of(box) + ring * (size_of(box) / 2)
+            done += len(frames)
+        return Detections(points, np.isfinite(points).all(axis=(1, 2)).astype(np.float32))
 
 
 def make_video(path: Path, centres: list[tuple[int, int] | None], *, sound: float | None = 0.3, half: int = 12) -> Path:
@@ -73,7 +103,7 @@ def make_ctx(root: Path, **changes) -> SimpleNamespace:
         info=lambda *a: None, warning=lambda text, *a: warnings.append(text % a), exception=lambda *a: warnings.append("exception")
     )
     return SimpleNamespace(
-        cfg=changes.get("cfg", CROP), params={"corpus": corpus, "landmarks": landmarks}, log=log, warnings=warnings, stage="crop", stamp_text="{}",
+        cfg=changes.get("cfg", CROP), params={"corpus": corpus, "landmarks": landmarks, "footage": changes.get("footage", FOOTAGE)}, log=log, warnings=warnings, stage="crop", stamp_text="{}",
         reads={"corpus": root / "nowhere" / "index.csv"}, cache=root / ".cache", model_folder=lambda name: root,
     )  # fmt: skip
 
@@ -87,7 +117,9 @@ def scan(root: Path) -> tuple[SimpleNamespace, list[Item]]:
 def index_rows(root: Path) -> dict[str, dict]:
     """Rows of the corpus index as the step would make them, failures included."""
     ctx, items = scan(root)
-    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(root / ".work" / item.clip))
+    cache = SimpleNamespace(
+        get=lambda item: None, put=lambda item: _scratch(root / ".work" / item.clip), attempt=lambda item: nullcontext()
+    )
     stage = SimpleNamespace(process=folder_adapter.process)
     rows = [row for item in items for row in process_item(stage, item, lambda: None, ctx, cache)]
     return {row["clip"]: row for row in rows}
@@ -209,7 +241,7 @@ def test_long_videos_are_decoded_twice_with_the_same_result(tmp_path, monkeypatc
     root = tmp_path / "clips"
     make_video(root / "a" / "b.mp4", [(60, 40)] * 100)
     crop_one(root, "a_b", tmp_path / "kept")
-    monkeypatch.setattr(crop, "KEEP_BYTES", 1000)
+    monkeypatch.setattr(facetracks, "KEEP_BYTES", 1000)
     crop_one(root, "a_b", tmp_path / "streamed")
     for name in ("a_b.mp4", "a_b.wav", "a_b.npz"):
         assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "streamed" / name).read_bytes()

@@ -10,6 +10,8 @@ import numpy as np
 
 #: Cells of a side of the small pictures, of a block in them, and how far a block may have moved.
 GRID, BLOCK, MOVE = 48, 8, 4
+#: A block counts for no more grey levels than this: something that appears at one place is no cut, however bright.
+MOST = 30.0
 #: Frames on each side that tell how much change is ordinary here.
 REACH = 6
 
@@ -35,7 +37,7 @@ def unexplained(one: np.ndarray, two: np.ndarray) -> float:
         for x in range(2 * MOVE + 1):
             away = np.abs(padded[y : y + GRID, x : x + GRID] - second).mean(axis=-1)
             best = np.minimum(best, away.reshape(blocks, BLOCK, blocks, BLOCK).mean(axis=(1, 3)))
-    return float(best.mean())
+    return float(np.minimum(best, MOST).mean())
 
 
 def find_cuts(small: np.ndarray, *, min_change: float, ratio: float = 3.0) -> list[int]:
