@@ -7,7 +7,7 @@ together whatever happens: a picture is shown where its own time says, and a sam
 appended to what came before. Memory does not grow with the length of the recording.
 
 decord reads the pictures of mp4 and Matroska files where its frame times equal the container's and its first picture is the file's first
-(it silently loses the first group of pictures of an MPEG program stream); PyAV reads everything else.
+(it silently loses the first group of pictures of an MPEG program stream), as long as the recording is small; PyAV reads everything else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 PIECE_BYTES = 60_000_000
 #: Containers that decord reads from their first frame on.
 DECORD_CONTAINERS = frozenset(["mov", "mp4", "matroska", "webm"])
+#: decord keeps about as much memory as it has handed over (1 MB a frame at 720p, measured); recordings beyond this go to PyAV, whose use is flat.
+DECORD_BYTES = 300_000_000
 #: A step of time longer than this between two frames or two pieces of sound is a broken clock, not a pause.
 MAX_PAUSE_S = 60.0
 #: Sound that is further than this from where its time says is moved there. Half a video frame; players and muxers jitter by a few ms.
@@ -155,6 +157,8 @@ def _plain_decord(footage: Footage) -> Any | None:
         log.info("%s: decord cannot read it (%s), PyAV reads it", footage.path, error)
         return None
     times, wanted = reader.times_s - reader.times_s[0], _packet_times(footage.path)
+    if len(times) * footage.width_px * footage.height_px * 3 > DECORD_BYTES:
+        return None
     if len(times) != len(wanted) or np.abs(times - wanted).max() > 2e-3 or np.diff(times).max(initial=0.0) > MAX_PAUSE_S:
         # e.g. a phone's trim: frames before time zero stay in the file, decord shows them and the sound is late by them
         log.info("%s: decord sees %d frames, the container shows %d; PyAV reads it", footage.path, len(times), len(wanted))

@@ -308,6 +308,9 @@ def run(config: str, only: list[str], count: int) -> None:
             if picture is not None:
                 save_picture(folder / name, picture)
                 names.append(name)
+    if not only:
+        for stray in set(folder.glob("sheets/*.jpg")) - {folder / name for names in pictures.values() for name in names}:
+            stray.unlink()
     write_text(folder / "clips.csv", table[list(COLUMNS)].to_csv(index=False, lineterminator="\n", float_format="%.6g"))
     write_page(folder, table, pictures)
     print(f"{summary(table)}\n{folder}/index.html")

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pandas as pd
 
 from flowvqtalker.landmarks.agreement import agreement
@@ -36,8 +37,8 @@ def compare(folder: Path, rows: list[dict], first: Landmarker, second: Landmarke
         frames = media.read_video_at(folder / row["video"])
         table.append({"clip": row["clip"], "n_frames": len(frames)} | agreement(first.detect(frames), second.detect(frames)))
     made = pd.DataFrame(table)
-    middle = made.drop(columns="clip").median(numeric_only=True)
-    return pd.concat([made, pd.DataFrame([{"clip": "median", **middle.to_dict()}])], ignore_index=True)
+    middle = {name: float(np.nanmedian(made[name].to_numpy(np.float64))) for name in made.columns if name != "clip"}
+    return pd.DataFrame([*table, {"clip": "median", **middle}])
 
 
 def run(config: str, names: tuple[str, str], count: int, out: Path | None) -> None:
@@ -46,7 +47,7 @@ def run(config: str, names: tuple[str, str], count: int, out: Path | None) -> No
     root = run_root(values)
     params = cast(LandmarksParams, validate(values)["landmarks"])
     crops = ok_rows(read_index(root / STAGES["crop"].out, "crop"))
-    rows = crops[crops["kind"] == "video"].to_dict("records")
+    rows = crops.loc[crops["kind"] == "video"].to_dict("records")
     if not rows:
         raise PipelineError(f"{root / STAGES['crop'].out}: has no usable video", "run the stage `crop` first")
     rows = rows[:: max(1, len(rows) // count)][:count] if count else rows
@@ -55,7 +56,7 @@ def run(config: str, names: tuple[str, str], count: int, out: Path | None) -> No
     first, second = (make_landmarker(params.model_copy(update={"backend": name}), models) for name in names)
     table = compare(root / STAGES["crop"].folder, rows, first, second)
     print(f"first = {names[0]}, second = {names[1]}")
-    print(table[list(SHOWN)].to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    print(table[list(SHOWN)].round(3).to_string(index=False))
     if out is not None:
         write_text(out, table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
 

@@ -356,7 +356,7 @@ def test_full_disk_stops_the_step_instead_of_failing_the_clip(tmp_path, monkeypa
         raise PipelineError("a_b.mp4: no space left while writing", "free space")
 
     monkeypatch.setattr(media, "write_video", full)
-    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(tmp_path / "work"))
+    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(tmp_path / "work"), attempt=lambda item: nullcontext())
     with pytest.raises(PipelineError, match="no space left"):
         process_item(crop.STAGE, Item("a_b", (), row), BrightSquare, make_ctx(root), cache)
 
@@ -421,3 +421,114 @@ def test_mediapipe_finds_the_face_in_every_grid_frame(tmp_path, shared_folder, m
             assert data["present"].all() and data["blendshapes"].shape == (75, 52) and data["points478"].shape == (75, 478, 2)
             assert ((data["landmarks_px"] > 0) & (data["landmarks_px"] < 127)).all()
     assert json.dumps(sorted({row["split"] for row in rows.values()})) == '["test", "train", "val"]'
+
+
+def two_squares(path: Path, count: int = 30) -> Path:
+    """A small square on the left all the time, a larger one on the right in the last two thirds."""
+    frames = np.full((count, 96, 192, 3), 30, np.uint8)
+    frames[:, 40:61, 20:41] = 240
+    frames[count // 3 :, 30:65, 120:155] = 240
+    path.parent.mkdir(parents=True, exist_ok=True)
+    media.write_video(path, frames, crf=5)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes", "starts"),
+    [
+        ({"faces": "persistent"}, [34], [10]),
+        ({"faces": "largest"}, [34], [10]),
+        ({"faces": "chosen", "chosen": {"a_two": (0.15, 0.5)}}, [20], [0]),
+        ({"faces": "chosen", "chosen": {"a_two": (0.7, 0.5)}}, [34], [10]),
+        ({"faces": "all"}, [20, 34], [0, 10]),
+    ],
+)
+def test_of_two_faces_the_wanted_one_becomes_the_clip(tmp_path, changes, sizes, starts):
+    root = tmp_path / "clips"
+    two_squares(root / "a" / "two.mp4")
+    params = FootageParams(**{**FOOTAGE.model_dump(), **changes})
+    rows = crop_one(root, "a_two", tmp_path / "out", footage=params)
+    assert [row["face_px"] for row in rows] == pytest.approx(sizes, abs=2)
+    assert [row["start_frame"] for row in rows] == pytest.approx(starts, abs=1)
+    assert all("several_faces" in row["flags"].split("+") for row in rows)
+
+
+def test_a_chosen_place_must_lie_in_the_picture_and_be_asked_for():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        FootageParams(**{**FOOTAGE.model_dump(), "faces": "chosen", "chosen": {"a": (0.5, 1.5)}})
+    with pytest.raises(ValueError, match="not 'chosen'"):
+        FootageParams(**{**FOOTAGE.model_dump(), "chosen": {"a": (0.5, 0.5)}})
+
+
+def test_a_cut_between_two_faces_at_one_place_ends_the_track(tmp_path):
+    root = tmp_path / "clips"
+    rng = np.random.default_rng(0)
+    walls = [np.kron(rng.integers(10, 150, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
+    frames = np.stack([walls[0]] * 15 + [walls[1]] * 20)
+    frames[:, 28:53, 48:73] = 240
+    (root / "a").mkdir(parents=True)
+    media.write_video(root / "a" / "cut.mp4", frames, crf=5)
+    rows = crop_one(root, "a_cut", tmp_path / "out")
+    assert [(row["start_frame"], row["n_frames"]) for row in rows] == [(0, 15), (15, 20)]
+
+
+def test_a_face_that_wanders_is_followed(tmp_path):
+    root = tmp_path / "clips"
+    centres = [(14 + index, 40) for index in range(100)]
+    make_video(root / "a" / "walk.mp4", centres)
+    (row,) = crop_one(root, "a_walk", tmp_path / "out")
+    assert row["box_follows"] == "yes" and "follows" in row["flags"] and row["face_share"] > 0.5
+    with np.load(tmp_path / "out" / row["landmarks"]) as data:
+        points, box = data["landmarks_px"], data["box"]
+    assert box.shape == (100, 4)
+    found = BrightSquare().detect(media.read_video_at(tmp_path / "out" / row["video"])).landmarks_px
+    assert np.abs(found - points).max() < 2.5
+
+
+def test_a_recording_out_of_focus_is_rejected_and_leaves_no_files(tmp_path):
+    root = tmp_path / "clips"
+    make_video(root / "a" / "b.mp4", [(60, 40)] * 12)
+    with pytest.raises(ClipError, match="out of focus") as caught:
+        crop_one(root, "a_b", tmp_path / "out", footage=FootageParams(**{**FOOTAGE.model_dump(), "min_sharpness": 200.0}))
+    assert caught.value.rejected and list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.shared
+def test_real_faces_two_in_a_picture_small_in_a_tall_one_and_an_animal(tmp_path, shared_folder):
+    """MediaPipe on pictures made of the sample media: each half holds another person; a 50 px face in 1080 x 1920; a cat."""
+    from PIL import Image
+
+    model = shared_folder / "assets" / "mediapipe" / "face_landmarker.task"
+    media_folder = shared_folder / "media"
+    if not model.is_file() or not (media_folder / "grid").is_dir():
+        pytest.skip("no sample media")
+    from flowvqtalker.landmarks.mediapipe import MediapipeLandmarker
+
+    finder = MediapipeLandmarker(model.read_bytes())
+    first, second = (media.read_frames(media_folder / "grid" / name, np.arange(14, 34)) for name in ("bbaf2n.mpg", "lbax4n.mpg"))
+    pair = np.concatenate([first, second], axis=2)
+    tall = np.full((20, 1920, 1080, 3), 90, np.uint8)
+    tall[:, 1500:1644, 700:880] = np.stack(
+        [np.asarray(Image.fromarray(frame).resize((180, 144), Image.Resampling.LANCZOS)) for frame in first]
+    )
+    cat = np.asarray(Image.open(media_folder / "images" / "liveportrait_s41.jpg").convert("RGB"))
+    root = tmp_path / "clips"
+    for name, frames in (("pair", pair), ("tall", tall), ("cat", np.repeat(cat[None], 20, 0)), ("cut", np.concatenate([first, second]))):
+        (root / "a").mkdir(parents=True, exist_ok=True)
+        media.write_video(root / "a" / f"{name}.mp4", frames, crf=10)
+
+    def made(clip: str, **changes) -> list[dict]:
+        ctx = make_ctx(root, cfg=CROP.model_copy(update={"size_px": 128}), footage=FootageParams(**{**FOOTAGE.model_dump(), **changes}))
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return crop.crop_clip(Item(clip, (), index_rows(root)[clip]), finder, ctx, tmp_path / "out")
+
+    for place, low, high in (((0.25, 0.5), 0, 360), ((0.75, 0.5), 360, 720)):
+        (row,) = made("a_pair", faces="chosen", chosen={"a_pair": place})
+        with np.load(tmp_path / "out" / row["landmarks"]) as data:
+            assert low < data["box"][[0, 2]].mean() < high and data["present"].all()
+    (row,) = made("a_tall", min_sharpness=0.0)
+    assert 40 < row["face_px"] < 75 and row["present_share"] == 1 and row["upscaled"] > 1.2
+    with pytest.raises(ClipError, match="no face found"):
+        made("a_cat")
+    rows = made("a_cut")
+    assert [(row["start_frame"], row["n_frames"]) for row in rows] == [(0, 20), (20, 20)]

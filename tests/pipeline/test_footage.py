@@ -210,6 +210,14 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path):
     assert [number_of(frame) for frame in frames[:40]] == pytest.approx(range(40), abs=0.6)
 
 
+def test_a_large_recording_is_left_to_the_reader_whose_memory_is_flat(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", bars(40))
+    small = read(path)[0]
+    monkeypatch.setattr(footage, "DECORD_BYTES", small.nbytes - 1)
+    assert footage._plain_decord(footage.open_footage(path)) is None
+    np.testing.assert_array_equal(read(path)[0], small)
+
+
 def test_one_frame(tmp_path):
     frames, fresh, _ = read(write(tmp_path / "a.mp4", bars(1)))
     assert frames.shape == (1, 48, 96, 3) and fresh.tolist() == [True]
