@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help all test unit smoke lint setup generate record sync track ui clips bench assets pytorch3d clean
+.PHONY: help all test unit smoke lint setup generate record sync track ui clips sheets bench assets pytorch3d clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -67,6 +67,9 @@ CONFIG_CLIPS ?= configs/clips.yaml
 clips: setup  ## run a folder of videos: make clips ROOT=<folder> [TARGET=<stage>]
 	@test -n "$(ROOT)" || { echo "error: name the folder: make clips ROOT=<folder> [TARGET=<stage>]" >&2; exit 2; }
 	python -m pipeline.cli.clips --root "$(ROOT)" --target "$(TARGET)" --cores "$(CORES)" --configfile $(CONFIG_CLIPS)
+
+sheets: setup  ## contact sheet of every clip and why recordings were rejected: runs/<name>/reports/clips/index.html (real people: keep it private)
+	python -m pipeline.tools.clip_sheets --config $(or $(CONFIG),configs/clips.yaml)
 
 MIRROR ?=
 ASSETS_CONFIG = $(or $(CONFIG),configs/clips.yaml)

@@ -40,12 +40,13 @@ def backend_checksums(params: LandmarksParams, model_folder: Path) -> tuple[str,
     return tuple(f"{argument}={file_sha256(path)}" for argument, path in sorted(backend_files(params, model_folder).items()))
 
 
-def make_landmarker(params: LandmarksParams, model_folder: Path) -> Landmarker:
+def make_landmarker(params: LandmarksParams, model_folder: Path, detect_every: int = 1) -> Landmarker:
     """Back end ready to use.
 
     Args:
         params: section `landmarks`.
         model_folder: folder of the stage `landmarker` (used by the back end "trained" only).
+        detect_every: frames between two runs of the detector where a face is followed (used by "face_alignment" only).
 
     Raises:
         PipelineError: a file is missing or is not what it should be; an optional package does not import.
@@ -63,7 +64,7 @@ def make_landmarker(params: LandmarksParams, model_folder: Path) -> Landmarker:
             return MediapipeLandmarker(**content, min_score=params.min_score)
         from flowvqtalker.landmarks.face_alignment import FaceAlignmentLandmarker
 
-        return FaceAlignmentLandmarker(**content, min_score=params.min_score, flip=params.fan_flip)
+        return FaceAlignmentLandmarker(**content, min_score=params.min_score, flip=params.fan_flip, detect_every=detect_every)
     except (MissingWeightsError, ValueError) as error:
         named = ", ".join(str(path) for path in files.values())
         raise PipelineError(

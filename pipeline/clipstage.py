@@ -31,6 +31,9 @@ __all__ = ["ClipCache", "ClipError", "ClipStage", "Item", "main"]
 #: Columns whose values are names of files that ``process`` wrote.
 FILE_COLUMNS = ("file", "video", "sound", "landmarks", "truth", "coefficients", "sidecar")
 
+#: A clip that its worker died of so many times is left out.
+MAX_DEATHS = 2
+
 
 @dataclass(frozen=True)
 class Item:
@@ -79,6 +82,26 @@ class ClipCache:
         return read_json(done) if done.exists() else None
 
     @contextmanager
+    def attempt(self, item: Item) -> Iterator[None]:
+        """Count the attempts that ended with the death of the process: a file that kills its worker must not stop all the others for ever.
+
+        Raises:
+            ClipError: the process died ``MAX_DEATHS`` times while it worked on this clip.
+        """
+        note = self.entry(item).with_suffix(".deaths")
+        deaths = int(note.read_text() or 0) if note.exists() else 0
+        if deaths >= MAX_DEATHS:
+            raise ClipError(
+                f"the process died {deaths} times while it worked on this clip (killed, out of memory, or a decoder that crashed); "
+                f"to try again remove {note}"
+            )
+        write_text(note, str(deaths + 1))
+        try:
+            yield
+        finally:  # reached by every error and by an interrupt, but not by a death
+            note.unlink(missing_ok=True)
+
+    @contextmanager
     def put(self, item: Item) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
         """Temporary folder and row list; both become the entry when the block ends well."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +124,7 @@ def process_item(stage: ClipStage, item: Item, loaded: Callable[[], Any], ctx: C
     if rows is not None:
         return rows
     try:
-        with cache.put(item) as (folder, rows):
+        with cache.attempt(item), cache.put(item) as (folder, rows):
             for row in stage.process(item, loaded(), ctx, folder):
                 files = {column: row[column] for column in FILE_COLUMNS if row.get(column) and (folder / str(row[column])).is_file()}
                 checksums = [file_sha256(folder / str(name)) for _, name in sorted(files.items())]
@@ -254,3 +277,4 @@ def main(stage: ClipStage) -> None:
             run_merge(stage, ctx, args.tables, args.out)
 
     house.guarded(action)
+    house.leave()

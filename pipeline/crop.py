@@ -1,7 +1,8 @@
 """Step `crop`: face tracks as square clips at 25 fps with 16 kHz sound and landmarks.
 
 Reads data/corpus and models/landmarker; writes data/crop/{index.csv, clips/<clip>.mp4, .wav, .npz}. Landmarks are found in the
-source's own frames and mapped into the crop. Stills become one npz per clip, each picture with its own box.
+source's own frames and mapped into the crop. Stills become one npz per clip, each picture with its own box. The user's own recordings,
+which may be anything, go through pipeline/footagecrop.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 
 from flowvqtalker.constants import FPS_HZ, SAMPLES_PER_FRAME
 from flowvqtalker.landmarks import boxes, quality
+from flowvqtalker.landmarks.faces import FaceFinder
 from flowvqtalker.landmarks.schema import Detections, Landmarker
 from pipeline import media
 from pipeline.adapters import resolve_source
@@ -21,8 +23,10 @@ from pipeline.backends import backend_checksums, make_landmarker
 from pipeline.clipstage import ClipError, ClipStage, Item, main
 from pipeline.context import Context
 from pipeline.errors import PipelineError
+from pipeline.footagecrop import crop_recording
 from pipeline.io import read_index, read_npz, write_npz
 from pipeline.params.corpus import CorpusParams
+from pipeline.params.footage import FootageParams
 from pipeline.params.landmarks import LandmarksParams
 
 LABELS = ("source", "kind", "identity", "emotion", "level", "sentence", "take", "split", "uses", "role")
@@ -53,7 +57,8 @@ def make_items(ctx: Context) -> list[Item]:
 
 def load_models(ctx: Context) -> Landmarker:
     """The landmark back end."""
-    return make_landmarker(params_of(ctx)[0], ctx.model_folder("landmarker"))
+    footage = cast(FootageParams, ctx.params["footage"])
+    return make_landmarker(params_of(ctx)[0], ctx.model_folder("landmarker"), footage.look_every_frames)
 
 
 def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> list[dict[str, Any]]:
@@ -65,6 +70,9 @@ def crop_clip(item: Item, loaded: Landmarker, ctx: Context, folder: Path) -> lis
         return [labels | crop_stills(item.clip, read_npz(root / row["file"]), loaded, ctx.cfg, folder)]
     path = resolve_source(corpus, row["file"], root)
     sidecar = resolve_source(corpus, row["sidecar"], root) if row["sidecar"] else None
+    if ":" in row["file"]:  # a source of the user's
+        made, refused = crop_recording(item.clip, path, sidecar, cast(FaceFinder, loaded), ctx, folder)
+        return [labels | {**one, "reason": "; ".join(refused)} for one in made]
     pieces = open_pieces(path)
     found = loaded.detect_pieces(pieces())
     count = len(found.score)

@@ -59,7 +59,7 @@ def _training(name: str, reads: tuple[str, ...], params: tuple[str, ...] = (), f
 _ALL = (
     _clip_stage("corpus", ()),
     _training("landmarker", ("corpus",), ("landmarks", "crop")),
-    _clip_stage("crop", ("corpus", "landmarker"), ("landmarks", "corpus")),
+    _clip_stage("crop", ("corpus", "landmarker"), ("landmarks", "corpus", "footage")),
     _clip_stage("fit3dmm", ("crop",)),
     _clip_stage("audio", ("crop",)),
     _training("experts", ("crop", "audio", "fit3dmm"), ("audio", "corpus")),

@@ -20,12 +20,16 @@ from pipeline.stages import STAGES, run_root, variants
 
 
 def targets_of(config: dict, target: str) -> list[str]:
-    """Snakemake targets of "all" or of one stage."""
+    """Snakemake targets of "all", or of one stage; of the per-clip stages also those before it, so that `audio` comes with fitted faces."""
     if target == "all":
         return ["all"]
     if target not in STAGES:
         raise PipelineError(f"TARGET={target} is no stage", f"stages: all, {', '.join(STAGES)}")
-    return [str(run_root(config) / STAGES[target].out.format(variant=variant)) for variant in variants(config, target)]
+    names = list(STAGES)
+    before = [name for name in names[: names.index(target)] if STAGES[name].kind == "clips" == STAGES[target].kind]
+    return [
+        str(run_root(config) / STAGES[name].out.format(variant=variant)) for name in [*before, target] for variant in variants(config, name)
+    ]
 
 
 def run(root: Path, target: str, cores: str, configfile: str) -> None:

@@ -21,6 +21,7 @@ from pipeline.params.base import Section
 #: Sections in the order of params.yaml; each is the class <Name>Params in pipeline/params/<name>.py.
 SECTIONS = (
     "corpus",
+    "footage",
     "landmarks",
     "landmarker",
     "crop",

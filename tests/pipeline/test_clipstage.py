@@ -1,5 +1,9 @@
 """The clip harness: cache, failures as rows, interrupts, merge."""
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -128,3 +132,67 @@ def test_a_full_disk_stops_the_stage(tmp_path):
     stage = ClipStage("audio", lambda ctx: [Item("a")], lambda ctx: None, process)
     with pytest.raises(PipelineError, match="no space left"):
         run_shard(stage, context(tmp_path), 0, 1, tmp_path / "0.csv")
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+import test_clipstage as t
+ctx = t.context(Path({root!r}))
+
+def process(item, loaded, ctx, folder):
+    if item.clip == "c":
+        Path({root!r}, "working").write_text("c")
+        time.sleep(60)
+    (folder / f"{{item.clip}}.npz").write_bytes(item.clip.encode())
+    return [{{"clip": item.clip, "file": f"{{item.clip}}.npz", "n_frames": 1}}]
+
+items = lambda ctx: [t.Item(clip, ("1",)) for clip in "abcd"]
+t.run_shard(t.ClipStage("audio", items, lambda ctx: None, process), ctx, 0, 1, Path({root!r}, "0.csv"))
+"""
+
+
+def test_a_killed_worker_keeps_what_is_done_and_a_clip_that_kills_is_left_out(tmp_path):
+    """SIGKILL, as by the kernel when memory is short; the second death on the same clip makes it a row, and the others go on."""
+    repository = Path(__file__).resolve().parents[2]
+    code = _KILLED.format(tests=str(Path(__file__).parent), root=str(tmp_path))
+    path = f"{repository / 'src'}:{repository}"
+    for _ in range(2):
+        worker = subprocess.Popen(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, cwd=repository, stderr=subprocess.PIPE
+        )
+        until = time.monotonic() + 400
+        while not (tmp_path / "working").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        (tmp_path / "working").unlink()
+        worker.kill()
+        worker.wait()
+        assert not (tmp_path / "0.csv").exists()
+    calls: list = []
+    table = run(make_stage(calls), context(tmp_path), shards=1)
+    assert calls == ["d"], "a and b were kept, c is not tried a third time"
+    row = table.set_index("clip").loc["c"]
+    assert row["status"] == "failed" and "died 2 times" in row["reason"]
+    note = Path(row["reason"].rsplit(" ", 1)[1])
+    note.unlink()
+    assert run(make_stage(calls), context(tmp_path), shards=1)["status"].tolist() == ["ok"] * 4
+
+
+def test_a_python_error_or_an_interrupt_is_no_death(tmp_path):
+    ctx = context(tmp_path)
+    run(make_stage([], fail=("b",)), ctx)
+    assert not list(tmp_path.rglob("*.deaths"))
+
+
+def test_a_finished_step_does_not_wait_for_exit_handlers(tmp_path):
+    code = (
+        "import sys, types, atexit, time; sys.modules['mediapipe'] = types.ModuleType('mediapipe');"
+        "atexit.register(lambda: time.sleep(30)); from pipeline.context import leave; print('done'); leave()"
+    )
+    repository = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=25, cwd=repository,
+        env={**os.environ, "PYTHONPATH": f"{repository / 'src'}:{repository}"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "done\n")

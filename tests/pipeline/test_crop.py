@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from flowvqtalker.landmarks.faces import centre_of, nearest_to, size_of
 from flowvqtalker.landmarks.schema import Detections, join_detections
-from pipeline import crop, media
+from pipeline import crop, facetracks, media
 from pipeline.adapters import folder as folder_adapter
 from pipeline.adapters import resolve_source
 from pipeline.backends import make_landmarker
 from pipeline.clipstage import Item, process_item
 from pipeline.contracts import check_table
 from pipeline.errors import ClipError, PipelineError
+from pipeline.params import read_config
 from pipeline.params.corpus import CorpusParams, FolderSource, Source
 from pipeline.params.crop import CropParams
+from pipeline.params.footage import FootageParams
 from pipeline.params.landmarks import LandmarksParams
 
 CROP = CropParams(
@@ -28,6 +33,7 @@ CROP = CropParams(
     silent_db=-50, crf=10, max_failed_share=1.0,
 )  # fmt: skip
 SPLIT = FolderSource(val_share=0.1, test_share=0.2)
+FOOTAGE = FootageParams(**read_config(Path(__file__).resolve().parents[2] / "params.yaml")["footage"])
 
 
 class BrightSquare:
@@ -47,6 +53,30 @@ class BrightSquare:
 
     def detect_pieces(self, pieces) -> Detections:
         return join_detections([self.detect(piece) for piece in pieces])
+
+    def find_faces(self, pictures, max_faces: int):
+        """Every bright square of a picture, the leftmost first."""
+        for picture in pictures:
+            parts, count = ndimage.label(picture.min(axis=-1) > 190)
+            places = [place for place in ndimage.find_objects(parts) if np.prod([one.stop - one.start for one in place]) > 50]
+            boxes = [(place[1].start, place[0].start, place[1].stop - 1, place[0].stop - 1) for place in places]
+            yield np.array(sorted(boxes)[:max_faces], np.float32).reshape(-1, 4)
+            assert count >= 0
+
+    def follow(self, pieces, boxes: np.ndarray, segment: np.ndarray, crowded: np.ndarray) -> Detections:
+        """The square nearest to where it is expected."""
+        points, done = np.full((len(boxes), 68, 2), np.nan, np.float32), 0
+        turn = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+        ring = np.stack([np.cos(turn), np.sin(turn)], -1)
+        ring /= np.abs(ring).max(axis=1, keepdims=True)
+        for frames in pieces:
+            for index, found in enumerate(self.find_faces(frames, 9)):
+                which = nearest_to(boxes[done + index], found) if segment[done + index] >= 0 else None
+                if which is not None:
+                    box = found[which]
+                    points[done + index] = centre_of(box) + ring * (size_of(box) / 2)
+            done += len(frames)
+        return Detections(points, np.isfinite(points).all(axis=(1, 2)).astype(np.float32))
 
 
 def make_video(path: Path, centres: list[tuple[int, int] | None], *, sound: float | None = 0.3, half: int = 12) -> Path:
@@ -73,7 +103,7 @@ def make_ctx(root: Path, **changes) -> SimpleNamespace:
         info=lambda *a: None, warning=lambda text, *a: warnings.append(text % a), exception=lambda *a: warnings.append("exception")
     )
     return SimpleNamespace(
-        cfg=changes.get("cfg", CROP), params={"corpus": corpus, "landmarks": landmarks}, log=log, warnings=warnings, stage="crop", stamp_text="{}",
+        cfg=changes.get("cfg", CROP), params={"corpus": corpus, "landmarks": landmarks, "footage": changes.get("footage", FOOTAGE)}, log=log, warnings=warnings, stage="crop", stamp_text="{}",
         reads={"corpus": root / "nowhere" / "index.csv"}, cache=root / ".cache", model_folder=lambda name: root,
     )  # fmt: skip
 
@@ -87,7 +117,9 @@ def scan(root: Path) -> tuple[SimpleNamespace, list[Item]]:
 def index_rows(root: Path) -> dict[str, dict]:
     """Rows of the corpus index as the step would make them, failures included."""
     ctx, items = scan(root)
-    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(root / ".work" / item.clip))
+    cache = SimpleNamespace(
+        get=lambda item: None, put=lambda item: _scratch(root / ".work" / item.clip), attempt=lambda item: nullcontext()
+    )
     stage = SimpleNamespace(process=folder_adapter.process)
     rows = [row for item in items for row in process_item(stage, item, lambda: None, ctx, cache)]
     return {row["clip"]: row for row in rows}
@@ -209,7 +241,7 @@ def test_long_videos_are_decoded_twice_with_the_same_result(tmp_path, monkeypatc
     root = tmp_path / "clips"
     make_video(root / "a" / "b.mp4", [(60, 40)] * 100)
     crop_one(root, "a_b", tmp_path / "kept")
-    monkeypatch.setattr(crop, "KEEP_BYTES", 1000)
+    monkeypatch.setattr(facetracks, "KEEP_BYTES", 1000)
     crop_one(root, "a_b", tmp_path / "streamed")
     for name in ("a_b.mp4", "a_b.wav", "a_b.npz"):
         assert (tmp_path / "kept" / name).read_bytes() == (tmp_path / "streamed" / name).read_bytes()
@@ -324,7 +356,7 @@ def test_full_disk_stops_the_step_instead_of_failing_the_clip(tmp_path, monkeypa
         raise PipelineError("a_b.mp4: no space left while writing", "free space")
 
     monkeypatch.setattr(media, "write_video", full)
-    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(tmp_path / "work"))
+    cache = SimpleNamespace(get=lambda item: None, put=lambda item: _scratch(tmp_path / "work"), attempt=lambda item: nullcontext())
     with pytest.raises(PipelineError, match="no space left"):
         process_item(crop.STAGE, Item("a_b", (), row), BrightSquare, make_ctx(root), cache)
 
@@ -389,3 +421,114 @@ def test_mediapipe_finds_the_face_in_every_grid_frame(tmp_path, shared_folder, m
             assert data["present"].all() and data["blendshapes"].shape == (75, 52) and data["points478"].shape == (75, 478, 2)
             assert ((data["landmarks_px"] > 0) & (data["landmarks_px"] < 127)).all()
     assert json.dumps(sorted({row["split"] for row in rows.values()})) == '["test", "train", "val"]'
+
+
+def two_squares(path: Path, count: int = 30) -> Path:
+    """A small square on the left all the time, a larger one on the right in the last two thirds."""
+    frames = np.full((count, 96, 192, 3), 30, np.uint8)
+    frames[:, 40:61, 20:41] = 240
+    frames[count // 3 :, 30:65, 120:155] = 240
+    path.parent.mkdir(parents=True, exist_ok=True)
+    media.write_video(path, frames, crf=5)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes", "starts"),
+    [
+        ({"faces": "persistent"}, [34], [10]),
+        ({"faces": "largest"}, [34], [10]),
+        ({"faces": "chosen", "chosen": {"a_two": (0.15, 0.5)}}, [20], [0]),
+        ({"faces": "chosen", "chosen": {"a_two": (0.7, 0.5)}}, [34], [10]),
+        ({"faces": "all"}, [20, 34], [0, 10]),
+    ],
+)
+def test_of_two_faces_the_wanted_one_becomes_the_clip(tmp_path, changes, sizes, starts):
+    root = tmp_path / "clips"
+    two_squares(root / "a" / "two.mp4")
+    params = FootageParams(**{**FOOTAGE.model_dump(), **changes})
+    rows = crop_one(root, "a_two", tmp_path / "out", footage=params)
+    assert [row["face_px"] for row in rows] == pytest.approx(sizes, abs=2)
+    assert [row["start_frame"] for row in rows] == pytest.approx(starts, abs=1)
+    assert all("several_faces" in row["flags"].split("+") for row in rows)
+
+
+def test_a_chosen_place_must_lie_in_the_picture_and_be_asked_for():
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        FootageParams(**{**FOOTAGE.model_dump(), "faces": "chosen", "chosen": {"a": (0.5, 1.5)}})
+    with pytest.raises(ValueError, match="not 'chosen'"):
+        FootageParams(**{**FOOTAGE.model_dump(), "chosen": {"a": (0.5, 0.5)}})
+
+
+def test_a_cut_between_two_faces_at_one_place_ends_the_track(tmp_path):
+    root = tmp_path / "clips"
+    rng = np.random.default_rng(0)
+    walls = [np.kron(rng.integers(10, 150, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
+    frames = np.stack([walls[0]] * 15 + [walls[1]] * 20)
+    frames[:, 28:53, 48:73] = 240
+    (root / "a").mkdir(parents=True)
+    media.write_video(root / "a" / "cut.mp4", frames, crf=5)
+    rows = crop_one(root, "a_cut", tmp_path / "out")
+    assert [(row["start_frame"], row["n_frames"]) for row in rows] == [(0, 15), (15, 20)]
+
+
+def test_a_face_that_wanders_is_followed(tmp_path):
+    root = tmp_path / "clips"
+    centres = [(14 + index, 40) for index in range(100)]
+    make_video(root / "a" / "walk.mp4", centres)
+    (row,) = crop_one(root, "a_walk", tmp_path / "out")
+    assert row["box_follows"] == "yes" and "follows" in row["flags"] and row["face_share"] > 0.5
+    with np.load(tmp_path / "out" / row["landmarks"]) as data:
+        points, box = data["landmarks_px"], data["box"]
+    assert box.shape == (100, 4)
+    found = BrightSquare().detect(media.read_video_at(tmp_path / "out" / row["video"])).landmarks_px
+    assert np.abs(found - points).max() < 2.5
+
+
+def test_a_recording_out_of_focus_is_rejected_and_leaves_no_files(tmp_path):
+    root = tmp_path / "clips"
+    make_video(root / "a" / "b.mp4", [(60, 40)] * 12)
+    with pytest.raises(ClipError, match="out of focus") as caught:
+        crop_one(root, "a_b", tmp_path / "out", footage=FootageParams(**{**FOOTAGE.model_dump(), "min_sharpness": 200.0}))
+    assert caught.value.rejected and list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.shared
+def test_real_faces_two_in_a_picture_small_in_a_tall_one_and_an_animal(tmp_path, shared_folder):
+    """MediaPipe on pictures made of the sample media: each half holds another person; a 50 px face in 1080 x 1920; a cat."""
+    from PIL import Image
+
+    model = shared_folder / "assets" / "mediapipe" / "face_landmarker.task"
+    media_folder = shared_folder / "media"
+    if not model.is_file() or not (media_folder / "grid").is_dir():
+        pytest.skip("no sample media")
+    from flowvqtalker.landmarks.mediapipe import MediapipeLandmarker
+
+    finder = MediapipeLandmarker(model.read_bytes())
+    first, second = (media.read_frames(media_folder / "grid" / name, np.arange(14, 34)) for name in ("bbaf2n.mpg", "lbax4n.mpg"))
+    pair = np.concatenate([first, second], axis=2)
+    tall = np.full((20, 1920, 1080, 3), 90, np.uint8)
+    tall[:, 1500:1644, 700:880] = np.stack(
+        [np.asarray(Image.fromarray(frame).resize((180, 144), Image.Resampling.LANCZOS)) for frame in first]
+    )
+    cat = np.asarray(Image.open(media_folder / "images" / "liveportrait_s41.jpg").convert("RGB"))
+    root = tmp_path / "clips"
+    for name, frames in (("pair", pair), ("tall", tall), ("cat", np.repeat(cat[None], 20, 0)), ("cut", np.concatenate([first, second]))):
+        (root / "a").mkdir(parents=True, exist_ok=True)
+        media.write_video(root / "a" / f"{name}.mp4", frames, crf=10)
+
+    def made(clip: str, **changes) -> list[dict]:
+        ctx = make_ctx(root, cfg=CROP.model_copy(update={"size_px": 128}), footage=FootageParams(**{**FOOTAGE.model_dump(), **changes}))
+        (tmp_path / "out").mkdir(exist_ok=True)
+        return crop.crop_clip(Item(clip, (), index_rows(root)[clip]), finder, ctx, tmp_path / "out")
+
+    for place, low, high in (((0.25, 0.5), 0, 360), ((0.75, 0.5), 360, 720)):
+        (row,) = made("a_pair", faces="chosen", chosen={"a_pair": place})
+        with np.load(tmp_path / "out" / row["landmarks"]) as data:
+            assert low < data["box"][[0, 2]].mean() < high and data["present"].all()
+    (row,) = made("a_tall", min_sharpness=0.0)
+    assert 40 < row["face_px"] < 75 and row["present_share"] == 1 and row["upscaled"] > 1.2
+    with pytest.raises(ClipError, match="no face found"):
+        made("a_cat")
+    rows = made("a_cut")
+    assert [(row["start_frame"], row["n_frames"]) for row in rows] == [(0, 20), (20, 20)]
