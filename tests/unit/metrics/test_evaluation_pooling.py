@@ -47,7 +47,9 @@ def make_pool(tmp_path):
         judges = SimpleNamespace(
             networks={}, reasons={"features": "no features judge", **(reasons or {})}, hashes={}, domain="clay", metrics={}
         )
-        scorer = SimpleNamespace(ctx=SimpleNamespace(seed=0, reads=reads), cfg=cfg, judges=judges, crops=crops)
+        scorer = SimpleNamespace(
+            ctx=SimpleNamespace(seed=0, reads=reads), cfg=cfg, judges=judges, crops=crops, real=lambda clip: {}, generated=lambda row: {}
+        )
         generated = pd.DataFrame(
             [{"method": method, "clip": clip, "coefficients": "one.npz"} for method, part in tables.items() for clip in part["clip"]]
         )
