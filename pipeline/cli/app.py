@@ -8,7 +8,7 @@ import importlib
 from pipeline import context as house
 
 #: Command -> module with ``add_parser(subparsers)`` that sets ``run`` (called with the parsed options).
-COMMANDS = {"animate": "pipeline.cli.animate"}
+COMMANDS = {"animate": "pipeline.cli.animate", "evaluate": "pipeline.cli.evaluate"}
 
 
 def main(argv: list[str] | None = None) -> None:
