@@ -14,8 +14,10 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from flowvqtalker.checks import MissingWeightsError
 from flowvqtalker.experts import judge
 from flowvqtalker.experts.domain import Domain, admit
+from flowvqtalker.experts.official import LPIPS, SOURCES, InceptionFeatures, OfficialSyncNet
 from flowvqtalker.landmarks.schema import Landmarker
 from pipeline.backends import backend_checksums, make_landmarker
 from pipeline.codehash import code_hash
@@ -72,8 +74,33 @@ def load_tools(args: argparse.Namespace) -> Tools:
         hashes["landmarks"] = key
     return Tools(
         networks, hashes, reasons, tuple(warnings), None if landmarks is None else (lambda: _finder(landmarks, finder)), key,
-        landmarks.smooth_sd_frames if landmarks else 0.0,
+        landmarks.smooth_sd_frames if landmarks else 0.0, load_outside(args, hashes),
     )  # fmt: skip
+
+
+def load_outside(args: argparse.Namespace, hashes: dict[str, str]) -> dict[str, Any]:
+    """Networks whose weights the user has; their hashes join ``hashes``."""
+    files = {
+        "syncnet_official": args.syncnet,
+        "inception": args.inception,
+        "lpips": args.lpips_heads,
+        "lpips_backbone": args.lpips_backbone,
+    }
+    if bool(args.lpips_heads) != bool(args.lpips_backbone):
+        raise PipelineError("LPIPS needs two files", f"give --lpips-heads and --lpips-backbone: {SOURCES['lpips']}")
+    outside: dict[str, Any] = {}
+    try:
+        if args.syncnet:
+            outside["syncnet_official"] = OfficialSyncNet(read_torch(args.syncnet))
+        if args.inception:
+            network = InceptionFeatures(read_torch(args.inception))
+            outside[network.name] = network
+        if args.lpips_heads:
+            outside["lpips"] = LPIPS(read_torch(args.lpips_backbone), read_torch(args.lpips_heads))
+    except MissingWeightsError as error:
+        raise PipelineError(str(error), "name the right file") from error
+    hashes |= {name: file_sha256(path) for name, path in files.items() if path}
+    return outside
 
 
 def _finder(settings: LandmarksParams, folder: Path) -> Landmarker:
@@ -209,6 +236,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--experts", type=Path, help="folder of judges; the run's own when not given")
     parser.add_argument("--no-judges", action="store_true", help="picture and landmark metrics only")
+    parser.add_argument("--syncnet", type=Path, help=f"weights of the official SyncNet ({SOURCES['syncnet']}): columns lse_*_syncnet")
+    parser.add_argument(
+        "--inception", type=Path, help=f"weights of Inception ({SOURCES['inception']}): columns fid_inception, kid_inception"
+    )
+    parser.add_argument("--lpips-backbone", type=Path, help=f"with --lpips-heads, column lpips: {SOURCES['lpips']}")
+    parser.add_argument("--lpips-heads", type=Path)
     parser.add_argument("--landmarks", choices=("auto", "none", "trained", "mediapipe", "face_alignment"), default="auto")
     parser.add_argument("--landmarker", type=Path, help="folder of the trained landmarker; the run's own when not given")
     parser.add_argument("--crop", choices=("none", "face"), default="none", help="face: cut both videos to the real one's face first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,8 +70,8 @@ class Cell:
 
 def reasons_of(rows: pd.DataFrame, column: str = "reason") -> str:
     """``2 x missing; 1 x short`` over rows that are not scored."""
-    words = rows[column].fillna("").map(lambda text: str(text).split(":")[0])
-    counts = words[words != ""].value_counts()
+    words = [str(value).split(":")[0] for value in rows.get(column, []) if value and value == value]
+    counts = Counter(word for word in words if word)
     return "; ".join(f"{count} x {word}" for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -101,7 +102,7 @@ class Summary:
         cells = {
             metric.name: self._mean(scored, table, metric.name) for metric in METRICS if metric.name not in (*NOT_ASKED, *_POOLED_OTHERWISE)
         }
-        for name in sorted(set(table) & set(self.outside_columns)):
+        for name in self.outside_columns:
             cells[name] = self._mean(scored, table, name)
         cells |= self._sync(scored, table) | self._emotion(scored, table) | self._blinks(scored, table, which)
         if which == "generated":
@@ -114,7 +115,13 @@ class Summary:
     @property
     def outside_columns(self) -> list[str]:
         """Columns that outside networks add to the per-clip table."""
-        return sorted(name for name, network in self.scorer.tools.outside.items() if hasattr(network, "distance"))
+        networks = self.scorer.tools.outside.items()
+        lips = (
+            ["lse_d_syncnet", "lse_c_syncnet", "av_offset_syncnet_frames"]
+            if any(hasattr(network, "sync") for _, network in networks)
+            else []
+        )
+        return sorted([name for name, network in networks if hasattr(network, "distance")] + lips)
 
     @staticmethod
     def _without(reason: str) -> Cell:
@@ -132,7 +139,8 @@ class Summary:
             if kind in reasons:
                 absent |= dict.fromkeys(columns, reasons[kind])
         if which == "real":
-            absent |= dict.fromkeys((*AGAINST_REAL, *self.outside_columns), "the real clips are what is compared with")
+            alone = [name for name in self.outside_columns if not name.endswith(("_syncnet", "_syncnet_frames"))]
+            absent |= dict.fromkeys((*AGAINST_REAL, *alone), "the real clips are what is compared with")
         return absent
 
     def _seeds(self, table: pd.DataFrame, values: np.ndarray) -> tuple[np.ndarray, list[str], float]:
@@ -178,7 +186,9 @@ class Summary:
     def _mean(self, scored: pd.DataFrame, table: pd.DataFrame, column: str) -> Cell:
         values = numbers(scored, column)
         estimate, known = self._bootstrap(scored, values, column)
-        return self._cell(estimate, table, known, reasons_of(scored, "sync_reason") if column in (*SYNC, "beat_alignment") else "")
+        return self._cell(
+            estimate, table, known, reasons_of(scored, "sync_reason") if column in (*SYNC, "beat_alignment") or "syncnet" in column else ""
+        )
 
     def _sync(self, scored: pd.DataFrame, table: pd.DataFrame) -> dict[str, Cell]:
         why = reasons_of(scored, "sync_reason") if "sync_reason" in scored else ""
@@ -213,16 +223,16 @@ class Summary:
             known = scored[scored["emotion_verdict"].fillna("") != ""]
             if len(known):
                 truth, said = (np.array([EMOTIONS.index(str(name)) for name in known[column]]) for column in ("emotion", "emotion_verdict"))
-                result.update(truth, said, known["level"].to_numpy(dtype=int))
+                result.update(truth, said, np.array([int(level) for level in known["level"]]))
         return result
 
     def _emotion(self, scored: pd.DataFrame, table: pd.DataFrame) -> dict[str, Cell]:
-        labelled = int((table["emotion"] != "").sum()) if len(table) else 0
+        labelled_rows = rows_where(table, table["emotion"] != "") if len(table) else table
+        labelled = len(labelled_rows)
         if not labelled:
             return dict.fromkeys(EMOTION, self._without("no clip has an emotion label; give --index with a column emotion"))
         values = 100.0 * numbers(scored, "emotion_right")
         estimate, known = self._bootstrap(scored, values, "emotion")
-        labelled_rows = table[table["emotion"] != ""]
         accuracy = self.emotions(scored)
         macro = Estimate(accuracy.macro_pct(), None, known, 0, "no interval is computed" if known else "no data")
         cells = {
@@ -230,14 +240,10 @@ class Summary:
             "emotion_macro_pct": self._cell(macro, labelled_rows, known, expected=labelled),
         }
         for level in (1, 2, 3):
-            asked = int((labelled_rows["level"] == level).sum())
-            chosen = scored["level"] == level if len(scored) else np.zeros(0, bool)
-            part, n = self._bootstrap(scored[chosen], values[np.asarray(chosen, bool)], "emotion", str(level))
-            cells[f"emotion_level_{level}_pct"] = (
-                self._cell(part, labelled_rows[labelled_rows["level"] == level], n, expected=asked)
-                if asked
-                else self._without(f"no clip of level {level}")
-            )
+            asked = rows_where(labelled_rows, labelled_rows["level"] == level)
+            mask = np.array([value == level for value in scored["level"]], dtype=bool)
+            part, n = self._bootstrap(rows_where(scored, mask), values[mask], "emotion", str(level))
+            cells[f"emotion_level_{level}_pct"] = self._cell(part, asked, n) if len(asked) else self._without(f"no clip of level {level}")
         return cells
 
     def _closures(self, scored: pd.DataFrame, which: str) -> list[tuple[str, np.ndarray]]:

@@ -109,19 +109,25 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         column, mine = column_of(name), methods[-1][name]
         cells = []
         for method in methods:
-            cell = method.get(name) or {"value": None, "ci": None}
-            text = "" if cell["value"] is None else format_number(cell["value"], column.decimals)
-            interval = "" if not cell["ci"] else "[{}, {}]".format(*(format_number(end, column.decimals) for end in cell["ci"]))
+            cell = method.get(name) or {}
+            text = _number(cell.get("value"), column.decimals)
+            interval = _interval(cell.get("ci"), column.decimals)
             cells.append({"text": text, "interval": interval})
         gap = (result.get("against") or {}).get(name) or {}
-        difference, interval = gap.get("value"), gap.get("ci")
-        difference = "" if difference is None else format_number(difference, column.decimals)
-        difference += " [{}, {}]".format(*(format_number(end, column.decimals) for end in interval)) if interval else ""
+        difference = f"{_number(gap.get('value'), column.decimals)} {_interval(gap.get('ci'), column.decimals)}".strip()
         rows.append(
             {"label": f"{column.label} {column.direction.arrow}".strip(), "meaning": column.meaning, "cells": cells, "reason": mine["reason"],
              "coverage": f"{mine['n']} / {mine['n_expected']}" if mine["n_expected"] else "", "difference": difference, "verdict": gap.get("verdict", "")}
         )  # fmt: skip
     return rows
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else format_number(value, decimals)
+
+
+def _interval(ci: Any, decimals: int) -> str:
+    return f"[{format_number(ci[0], decimals)}, {format_number(ci[1], decimals)}]" if ci else ""
 
 
 def table_text(result: Mapping[str, Any]) -> str:

@@ -100,7 +100,8 @@ class Tools:
         make_finder: makes the landmark back end, None for none.
         finder_key: hash of the back end's files and settings.
         smooth_sd_frames: smoothing of its landmarks.
-        outside: functions of outside networks by name, each (frames) -> array; see ``flowvqtalker.experts.official``.
+        outside: networks of ``flowvqtalker.experts.official`` by name: those with ``features`` make an FID, with ``distance`` a column, with ``lips``
+            and ``sync`` lip-sync columns.
     """
 
     networks: Mapping[str, Any] = field(default_factory=dict)
@@ -154,7 +155,7 @@ class VideoScorer:
         return boxes.smooth_landmarks(self.tools.finder.detect(frames).landmarks_px, self.tools.smooth_sd_frames)
 
     def _sound(self, path: Path, n_frames: int) -> tuple[np.ndarray | None, str]:
-        """Log-mel of a file's sound, or of the wav of the same name beside a file without; None and why."""
+        """Samples of a file's sound, or of the wav of the same name beside a file without; None and why."""
         sidecar = path.with_suffix(".wav")
         try:
             samples = read_sound(path, n_frames=n_frames)
@@ -166,7 +167,7 @@ class VideoScorer:
             return None, "no sound"
         if loudest_db(samples) < self.policy.silent_db:
             return None, f"silent (loudest 40 ms below {self.policy.silent_db:g} dB)"
-        return compute_mel(samples), ""
+        return samples, ""
 
     def real_arrays(self, pair: Pair) -> dict[str, np.ndarray]:
         """Analysis of a pair's real video, from the folder or made now; with ``box`` (4,) where it is cut to the face, ``size`` (height, width) as scored."""
@@ -192,7 +193,13 @@ class VideoScorer:
         return boxes.static_box(found, scale=1.35, shift_up_share=0.05)
 
     def _outside(self, frames: np.ndarray) -> dict[str, np.ndarray]:
-        return {f"outside_{name}": network.features(frames) for name, network in self.tools.outside.items() if hasattr(network, "features")}
+        made = {}
+        for name, network in self.tools.outside.items():
+            if hasattr(network, "features"):
+                made[f"outside_{name}"] = network.features(frames)
+            if hasattr(network, "lips"):
+                made[f"lips_{name}"] = network.lips(frames)
+        return made
 
     def _friends(self, pair: Pair) -> list[Path]:
         """All real videos of the pair's person."""
@@ -316,7 +323,11 @@ class VideoScorer:
         count = len(points)
         row: dict[str, Any] = {name: mean_of(arrays[name]) for name in ALONE}
         row["seconds"] = count / FPS_HZ
-        mel, silence = self._sound(speaker, count)
+        samples, silence = self._sound(speaker, count)
+        mel = None if samples is None else compute_mel(samples)
+        for name, network in self.tools.outside.items():
+            if hasattr(network, "sync") and samples is not None and len(arrays[f"lips_{name}"]):
+                row |= network.sync(arrays[f"lips_{name}"], samples)
         if "sync" in arrays and mel is not None:
             row |= sync_numbers(self.tools.networks["syncnet"], arrays["sync"], mel)
         row["sync_reason"] = silence

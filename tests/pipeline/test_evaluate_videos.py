@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from headless_browser import Browser
+from headless_browser import find as find_browser
 
 from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.experts import judge
@@ -334,6 +336,45 @@ def test_judges_of_another_domain_are_refused_unless_asked_for_and_then_a_warnin
     assert page.count("not to be trusted") == 3 and "warning" in page
     assert run(folders, tmp_path / "typo", "good", "--domain", "mead") == 2
     assert "folder:<name>" in capsys.readouterr().err
+
+
+def test_outside_judges_get_columns_of_their_own(folders, tmp_path, monkeypatch):
+    from flowvqtalker.experts import official
+
+    torch.manual_seed(0)
+    network = torch.nn.Module()
+    network.netcnnaud, network.netfcaud = official._stack(1, official._SOUND_LAYERS), official._head()
+    network.netcnnlip, network.netfclip = official._stack(3, official._LIP_LAYERS), official._head()
+    write_torch(tmp_path / "syncnet.pth", network.state_dict())
+    monkeypatch.setattr(
+        official.OfficialSyncNet, "lips", lambda self, frames: np.zeros((len(frames) - 4, 1024), np.float32)
+    )  # 27 s of convolutions
+    index = tmp_path / "index.csv"
+    index.write_text("real,generated\np0/a.mp4,p0/a.mp4\n")
+    assert run(folders, tmp_path / "out", "good", "--index", index, "--syncnet", tmp_path / "syncnet.pth") == 0
+    cells = results(tmp_path / "out")["methods"]
+    assert cells["good"]["lse_d_syncnet"]["value"] > 0 and cells["real"]["lse_d_syncnet"]["value"] > 0
+    assert cells["good"]["lse_d"]["value"] != cells["good"]["lse_d_syncnet"]["value"]
+    assert "syncnet_official" in results(tmp_path / "out")["judges"]["sha256"]
+    assert run(folders, tmp_path / "x", "good", "--syncnet", folders / "judges" / "syncnet.pt") == 2
+    assert run(folders, tmp_path / "x", "good", "--lpips-heads", tmp_path / "syncnet.pth") == 2
+
+
+def test_the_page_opens_in_a_browser(folders, tmp_path):
+    if find_browser() is None:
+        pytest.skip("no Chromium on this machine")
+    run(folders, tmp_path / "out")
+    page = Browser(tmp_path)
+    try:
+        page.open(tmp_path / "out" / "index.html")
+        first = "document.querySelector('#clips tbody tr td').textContent"
+        page.evaluate("document.querySelector('#clips th button').click()")
+        assert page.evaluate(first) == "p0/a"
+        page.evaluate("document.querySelector('#clips th button').click()")
+        assert page.evaluate(first) == "p8/a"
+        assert page.problems == []
+    finally:
+        page.close()
 
 
 def test_trained_landmarks_are_refused_on_other_domains(folders, tmp_path):
