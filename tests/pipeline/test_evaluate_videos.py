@@ -402,6 +402,23 @@ def test_a_sound_beside_a_silent_video_counts(folders, tmp_path):
     assert results(tmp_path / "out")["methods"]["gen"]["lse_d"]["n"] == 1
 
 
+def test_head_pose_of_a_known_head():
+    from flowvqtalker.face.camera import Camera, project
+    from flowvqtalker.face.pose import transform
+    from flowvqtalker.metrics.diversity import pose_over_time_deg
+    from pipeline.evaluation.videos import _mean_face, head_pose
+
+    truth = np.zeros((40, 6))
+    truth[:, 0], truth[:, 1], truth[:, 2] = (np.radians(size) * np.sin(np.arange(40) / rate) for size, rate in ((6, 5), (12, 7), (4, 9)))
+    points = transform(torch.from_numpy(_mean_face()).expand(40, -1, -1), torch.from_numpy(truth))
+    landmarks = project(points, Camera(focal_px=3.0 * 160, cx=79.5, cy=59.5, distance_cm=60.0)).numpy()
+    landmarks[7] = np.nan
+    found = head_pose(landmarks, 120, 160)
+    seen = np.arange(40) != 7
+    np.testing.assert_allclose(found[seen, :3], truth[seen, :3], atol=1e-5)
+    assert pose_over_time_deg(found) == pytest.approx(pose_over_time_deg(truth), rel=0.02)
+
+
 def test_domains_are_typed():
     both = Domain.parse("folder:mead+clay")
     assert str(both) == "clay+folder:mead" and both.covers(Domain.parse("clay")) and not Domain.parse("clay").covers(both)

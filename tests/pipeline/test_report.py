@@ -237,6 +237,34 @@ def test_markdown_and_tex_hold_intervals_footnotes_and_the_marked_published_bloc
     assert counts == {len(ISSUE_COLUMNS.split(",")) - 1}
 
 
+def test_how_noisy_fid_is_stands_beneath_the_table(report: Path, tmp_path: Path) -> None:
+    document = json.loads((report / "evaluate/metrics.json").read_text())
+    noise = {
+        "clips": 48,
+        "people": 8,
+        "rows": 9,
+        "halves_mean": 0.61,
+        "halves_low": 0.07,
+        "halves_high": 1.7,
+        "smallest_difference": 0.04,
+        "reason": "",
+    }
+    write_json(tmp_path / "reports/evaluate/metrics.json", {**document, "floors": {"fid_noise": noise}})
+    run(context(tmp_path, {"evaluate": tmp_path / "reports/evaluate/metrics.json"}))
+    for name in ("tables/quantitative.md", "tables/quantitative.tex", "index.html"):
+        text = (tmp_path / "reports" / name).read_text()
+        assert "0.610 apart [0.070, 1.700]" in text
+        assert "less than 0.040" in text
+        assert "another take of every sentence" in text
+    write_json(
+        tmp_path / "reports/evaluate/metrics.json",
+        {**document, "floors": {"fid_noise": {**noise, "smallest_difference": None, "reason": "n too small"}}},
+    )
+    run(context(tmp_path, {"evaluate": tmp_path / "reports/evaluate/metrics.json"}))
+    assert "not known: n too small" in (tmp_path / "reports/tables/quantitative.md").read_text()
+    assert "How noisy" not in (report / "tables/quantitative.md").read_text()
+
+
 def test_page_is_well_formed_self_contained_and_small(report: Path) -> None:
     page = (report / "index.html").read_text()
     checker = _check(page)
