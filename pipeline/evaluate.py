@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -51,7 +52,10 @@ def merge(ctx: Context, paths: list[Path]) -> None:
     long = {path.stem: path for path in sorted((ctx.reads["generate"].parent / "long").glob("*.npz"))}
     pool = Pool(Scorer(ctx), {path.stem: read_table(path) for path in paths}, long, generated)
     methods = {path.stem: pool.row(path.stem) for path in paths}
-    floors = {"other_take": {name: cell["value"] for name, cell in methods["other_take"].items()}} if "other_take" in methods else {}
+    floors: dict[str, Any] = (
+        {"other_take": {name: cell["value"] for name, cell in methods["other_take"].items()}} if "other_take" in methods else {}
+    )
+    floors["fid_noise"] = pool.fid_noise()
     data = text_sha256(*(f"{name}={file_sha256(path)}" for name, path in sorted(ctx.reads.items())))
     checks = all_checks(pool, methods)
     for check in checks:

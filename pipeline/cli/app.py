@@ -12,6 +12,7 @@ from pipeline import context as house
 COMMANDS = {
     "animate": "pipeline.cli.animate",
     "doctor": "pipeline.cli.doctor",
+    "evaluate": "pipeline.cli.evaluate",
     "fex": "pipeline.cli.fex",
     "speech": "pipeline.cli.speech",
 }

@@ -14,19 +14,18 @@ from flowvqtalker.audio.mel import mel_windows
 from flowvqtalker.checks import ShapeError
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.experts import judge
-from flowvqtalker.experts.crops import FACE, MOUTH, cut
-from flowvqtalker.experts.tasks import emotion_logits, person_face, picture_features
+from flowvqtalker.experts.crops import FACE, cut
+from flowvqtalker.experts.tasks import person_face
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.landmarks.boxes import smooth_landmarks
 from flowvqtalker.landmarks.schema import Landmarker
 from flowvqtalker.metrics.blinks import blink_events
-from flowvqtalker.metrics.diversity import audio_beats, beat_alignment, motion_beats, pose_over_time_deg
+from flowvqtalker.metrics.diversity import audio_beats, beat_alignment, expression_over_time, motion_beats, pose_over_time_deg
 from flowvqtalker.metrics.landmarks import lip_correlation, lmd_centred_px, lmd_raw_px
 from flowvqtalker.metrics.pixels import face_mask, psnr_db, ssim
-from flowvqtalker.metrics.sharpness import cpbd, flicker, luminance, mouth_sharpness
-from flowvqtalker.metrics.sync import sync_score, window_offsets
 from pipeline.backends import backend_checksums, make_landmarker
 from pipeline.context import Context
+from pipeline.evaluation.analysis import analyse_frames, mean_of, sync_numbers
 from pipeline.io import file_sha256, ok_rows, read_index, read_json, read_npz, read_torch, text_sha256, write_npz
 from pipeline.media import read_video
 from pipeline.params.landmarks import LandmarksParams
@@ -144,38 +143,17 @@ class Scorer:
         return self.analyse(self.video_path(row), self.crops[str(row["clip"])]["identity"])
 
     def analyse(self, path: Path, identity: str) -> dict[str, np.ndarray]:
-        """All that a video of a person says: landmarks_px, features, emotion logits, lip embeddings (sync), cpbd, mouth_sharpness, flicker."""
+        """All that a video of a person says; the arrays of :func:`pipeline.evaluation.analysis.analyse_frames`."""
         usual = (row["sha256"] for row in self._videos_of(identity))
         key = (file_sha256(path), *usual, self.finder_key, *sorted(self.judges.hashes.values()), str(self.cfg.cpbd_every_frames))
         return self._kept("video", key, lambda: self._analyse(path, identity))
 
     def _analyse(self, path: Path, identity: str) -> dict[str, np.ndarray]:
-        import torch
-
         frames = read_video(path)[0]
         if self._finder is None:
             self._finder = make_landmarker(self.landmarks, self.ctx.model_folder("landmarker"))
         landmarks = smooth_landmarks(self._finder.detect(frames).landmarks_px, self.landmarks.smooth_sd_frames)
-        networks = self.judges.networks
-        grey = luminance(frames[:: self.cfg.cpbd_every_frames])
-        result = {
-            "landmarks_px": landmarks.astype(np.float32),
-            "cpbd": np.array([cpbd(np.rint(one)) for one in grey]) if min(frames.shape[1:3]) >= 64 else np.zeros(0),
-            "mouth_sharpness": mouth_sharpness(frames, landmarks),
-            "flicker": flicker(frames) if len(frames) > 2 else np.zeros(0),
-        }
-        if "features" in networks:
-            result["features"] = picture_features(networks["features"], frames)
-        if np.isnan(landmarks).any(axis=(1, 2)).all():
-            return result
-        if "emotion" in networks:
-            faces = cut(frames, landmarks, FACE, networks["emotion"].size_px)
-            result["emotion"] = emotion_logits(networks["emotion"], faces, self.usual_face(identity))
-        if "syncnet" in networks:
-            mouths = torch.from_numpy(cut(frames, landmarks, MOUTH, networks["syncnet"].size_px))
-            with torch.inference_mode():
-                result["sync"] = networks["syncnet"].embed_video(mouths[None])[0].numpy()
-        return result
+        return analyse_frames(frames, landmarks, self.judges.networks, lambda: self.usual_face(identity), self.cfg.cpbd_every_frames)
 
     def compare(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """A generated clip frame by frame against the real one: psnr_db, psnr_face_db, ssim, each (T,), T the shorter length."""
@@ -210,35 +188,28 @@ class Scorer:
 
     def score(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """One row of the per-clip table. ``row`` is of the table of generated clips; NaN where a number has no meaning."""
-        import torch
-
         clip, crop = str(row["clip"]), self.crops[str(row["clip"])]
         generated, real, pair = self.generated(row), self.real(clip), self.compare(row)
         count, size = len(pair["psnr_db"]), int(crop["size_px"])
         points, truth = generated["landmarks_px"][:count], real["landmarks_px"][:count]
-        result: dict[str, Any] = {name: _mean(pair[name]) for name in ("psnr_db", "psnr_face_db", "ssim")}
+        result: dict[str, Any] = {name: mean_of(pair[name]) for name in ("psnr_db", "psnr_face_db", "ssim")}
         for short, region in (("m", "mouth"), ("f", "face")):
-            result[f"{short}_lmd_centred_px"] = _mean(lmd_centred_px(points, truth, region, size))
-            result[f"{short}_lmd_raw_px"] = _mean(lmd_raw_px(points, truth, region, size))
+            result[f"{short}_lmd_centred_px"] = mean_of(lmd_centred_px(points, truth, region, size))
+            result[f"{short}_lmd_raw_px"] = mean_of(lmd_raw_px(points, truth, region, size))
         result["lip_correlation"] = lip_correlation(points, truth)
         result["faces_found_pct"] = 100.0 * float((~np.isnan(generated["landmarks_px"]).any(axis=(1, 2))).mean())
-        for name in ("cpbd", "mouth_sharpness", "flicker"):
-            result[name] = _mean(generated[name])
+        for name in ("cpbd", "mouth_sharpness", "flicker", "flicker_compensated"):
+            result[name] = mean_of(generated[name])
         mel = self.sound_of(clip)
         if mel is not None and "sync" in generated:
-            with torch.inference_mode():
-                windows = torch.from_numpy(mel_windows(mel, len(generated["sync"])))
-                sound = self.judges.networks["syncnet"].embed_audio(windows[None])[0].numpy()
-            score = sync_score(generated["sync"], sound)
-            offsets = window_offsets(generated["sync"], sound)
-            result |= {"lse_d": score.lse_d, "lse_c": score.lse_c, "av_offset_frames": score.offset_frames}
-            result |= {"av_windows": len(offsets), "av_windows_within_1": int((np.abs(offsets) <= 1).sum())}
+            result |= sync_numbers(self.judges.networks["syncnet"], generated["sync"], mel)
         if "emotion" in generated and crop["emotion"]:
             verdict = int(generated["emotion"].argmax())
             result |= {"emotion_verdict": EMOTIONS[verdict], "emotion_right": float(EMOTIONS[verdict] == crop["emotion"])}
         if row["coefficients"]:
             motion = read_npz(self.ctx.reads["generate"].parent / str(row["coefficients"]))
             result["pose_over_time_deg"] = float(pose_over_time_deg(motion["pose"]))
+            result["expression_over_time"] = float(expression_over_time(motion["beta"]))
             if mel is not None:
                 loudness = mel_windows(mel, len(motion["pose"]))[:, 7:10].mean(axis=(1, 2))
                 result["beat_alignment"] = beat_alignment(motion_beats(motion["pose"]), audio_beats(loudness))
@@ -261,11 +232,6 @@ class Scorer:
             **kept,
             "sha256": row.get("sha256", ""),
         }
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def score_method(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pandas as pd
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.metrics.blinks import BlinkStatistics
-from flowvqtalker.metrics.bootstrap import Estimate, bootstrap_statistic, cluster_bootstrap
-from flowvqtalker.metrics.distribution import ClusteredDistances
-from flowvqtalker.metrics.diversity import expression_distance, pose_over_seeds_deg, pose_over_time_deg, seed_distance
+from flowvqtalker.metrics.bootstrap import MIN_CLUSTERS, TOO_FEW, Estimate, bootstrap_statistic, cluster_bootstrap, draw_counts
+from flowvqtalker.metrics.distribution import ClusteredDistances, half_split_fid, smallest_difference
+from flowvqtalker.metrics.diversity import expression_distance, expression_over_time, pose_over_seeds_deg, pose_over_time_deg, seed_distance
 from flowvqtalker.metrics.emotion import EmotionAccuracy, per_class_accuracy_pct
+from flowvqtalker.metrics.identity import identity_similarity, pairwise_auc
 from flowvqtalker.metrics.registry import METRICS
 from flowvqtalker.seeding import numpy_generator
 from pipeline.evaluation.clips import Scorer, blink_closure
@@ -24,11 +26,12 @@ from pipeline.io import ok_rows, read_index, read_npz
 #: Columns that are the plain mean over clips of a per-clip column of the same name.
 _MEANS = (
     "psnr_db", "psnr_face_db", "ssim", "m_lmd_centred_px", "m_lmd_raw_px", "f_lmd_centred_px", "f_lmd_raw_px", "lse_d", "lse_c", "lip_correlation",
-    "cpbd", "mouth_sharpness", "flicker", "faces_found_pct", "beat_alignment",
+    "cpbd", "mouth_sharpness", "flicker", "flicker_compensated", "faces_found_pct", "beat_alignment", "expression_over_time",
 )  # fmt: skip
 _SYNC = ("lse_d", "lse_c", "av_offset_frames", "av_within_1_pct")
 _EMOTION = ("emotion_acc_pct", "emotion_macro_pct", "emotion_level_1_pct", "emotion_level_2_pct", "emotion_level_3_pct")
-_MOTION = ("blinks_per_s", "blink_duration_s", "blink_interval_s", "pose_over_time_deg", "beat_alignment")
+_BLINKS = ("blink_duration_s", "blink_interval_s", "blink_complete_pct", "blink_interval_distance_s")
+_MOTION = ("blinks_per_s", *_BLINKS, "pose_over_time_deg", "expression_over_time", "beat_alignment")
 #: Methods that take over the real clip's coefficients: their motion is not theirs.
 _BORROWED = {"codebook_ceiling": "the motion is that of the real clip", "vqig_on_fitted": "the motion is that fitted to the real clip"}
 _PAIRED_POSE = ("flowvqtalker_paired", "regression", "shuffled_audio", "vqig_on_fitted", "codebook_ceiling")
@@ -47,6 +50,13 @@ def empty_cell(reason: str) -> dict[str, Any]:
     return {"value": None, "ci": None, "n": 0, "reason": reason}
 
 
+def windows_of(closure: np.ndarray, frames: int) -> list[np.ndarray]:
+    """(T,) or (N, T) closures as pieces of ``frames`` frames; a rest shorter than that is left out, unless it is all there is."""
+    rows = np.atleast_2d(closure)
+    starts = range(0, rows.shape[1] - frames + 1, frames)
+    return [rows[:, start : start + frames] for start in starts] or [rows]
+
+
 class Pool:
     """Per-clip tables of all methods and what is computed from them.
 
@@ -60,6 +70,7 @@ class Pool:
         self.scorer, self.cfg, self.tables, self.long = scorer, scorer.cfg, dict(tables), dict(long)
         self.rows = {(row["method"], row["clip"]): row for row in generated.to_dict("records")}
         self.fits = {row["clip"]: row["file"] for row in ok_rows(read_index(scorer.ctx.reads["fit3dmm"], "fit3dmm")).to_dict("records")}
+        self._clusters: dict[str, ClusteredDistances] = {}
         self.n_expected = len({row["clip"] for row in self.rows.values()})
 
     def generator(self, *parts: str) -> np.random.Generator:
@@ -105,7 +116,7 @@ class Pool:
         if "av_windows" in table:
             share = table.assign(share=100.0 * table["av_windows_within_1"] / table["av_windows"].where(table["av_windows"] > 0))
             cells["av_within_1_pct"] = as_cell(self.mean(share, "share", method, weights="av_windows"))
-        cells |= self._emotion(method, table) | self._distances(method, table) | self._motion(method, table)
+        cells |= self._emotion(method, table) | self._distances(method, table) | self._motion(method, table) | self._identity(method, table)
         cells["n_scored"] = {"value": len(table), "ci": None, "n": len(table), "reason": self._missing(method)}
         cells["n_expected"] = {"value": self.n_expected, "ci": None, "n": self.n_expected, "reason": ""}
         for name, reason in self._meaningless(method).items():
@@ -126,10 +137,12 @@ class Pool:
             cells |= dict.fromkeys(_EMOTION, reasons["emotion"])
         if "features" in reasons:
             cells |= dict.fromkeys(("fid_expert", "kid_expert"), reasons["features"])
+        if method == "ground_truth":
+            cells["blink_interval_distance_s"] = "these are the real clips themselves"
         if method == "copy_source":
             cells |= dict.fromkeys(("av_offset_frames", "av_within_1_pct", "lip_correlation"), "a still picture has no lip motion to time")
             cells |= dict.fromkeys(
-                ("blink_duration_s", "blink_interval_s", "beat_alignment", "pose_over_seeds_deg", "expression_over_seeds"),
+                (*_BLINKS, "beat_alignment", "pose_over_seeds_deg", "expression_over_seeds"),
                 "a still picture does not move",
             )
         if method in _BORROWED:
@@ -170,7 +183,7 @@ class Pool:
             count = min(len(generated), len(real))
             pairs.setdefault(row["identity"], []).append((generated[:count], real[:count]))
         sides = [[np.concatenate([pair[side] for pair in pairs[name]]) for name in sorted(pairs)] for side in (0, 1)]
-        clusters = ClusteredDistances(*sides)
+        clusters = self._clusters[method] = ClusteredDistances(*sides)
         cells = {}
         for name, function in (("fid_expert", clusters.fid), ("kid_expert", clusters.kid)):
             estimate = bootstrap_statistic(
@@ -179,6 +192,56 @@ class Pool:
             )  # fmt: skip
             cells[name] = as_cell(estimate)
         return cells
+
+    @cached_property
+    def faces(self) -> dict[str, np.ndarray]:
+        """(192,) mean face of each real test clip in which one was found."""
+        clips = sorted({row["clip"] for row in self.rows.values() if row["clip"] in self.scorer.crops})
+        return {clip: real["face"] for clip in clips if "face" in (real := self.scorer.real(clip))}
+
+    @property
+    def face_centre(self) -> np.ndarray:
+        """(192,) mean of :attr:`faces`."""
+        return np.mean(list(self.faces.values()), axis=0)
+
+    def _identity(self, method: str, table: pd.DataFrame) -> dict[str, dict[str, Any]]:
+        if table.empty or not self.faces:
+            return {}
+        rows = []
+        for row in table.to_dict("records"):
+            face = self.scorer.generated(self.rows[method, row["clip"]]).get("face")
+            if face is not None and row["clip"] in self.faces:
+                rows.append({"identity": row["identity"], "v": identity_similarity(face, self.faces[row["clip"]], self.face_centre)})
+        return {"identity_similarity": as_cell(self.mean(pd.DataFrame(rows, columns=["identity", "v"]), "v", method, "identity"))}
+
+    def identity_auc(self) -> float | None:
+        """How well mean faces tell the real test people apart; None when there are no pairs."""
+        if len(self.faces) < 2:
+            return None
+        people = np.array([self.scorer.crops[clip]["identity"] for clip in self.faces])
+        value = pairwise_auc(np.stack(list(self.faces.values())), people, self.face_centre)
+        return value if math.isfinite(value) else None
+
+    def fid_noise(self) -> dict[str, Any]:
+        """What FID is between two halves of the real test clips of the same people, and the smallest difference that the table can tell."""
+        if "features" not in self.scorer.judges.networks:
+            return {"reason": self.scorer.judges.reasons.get("features", "no features")}
+        clips = sorted({row["clip"] for row in self.rows.values() if row["clip"] in self.scorer.crops})
+        units = [self.scorer.real(clip)["features"] for clip in clips]
+        people: list[object] = [self.scorer.crops[clip]["identity"] for clip in clips]
+        halves = half_split_fid(units, people, self.generator("fid halves"))
+        complete = [clusters for clusters in self._clusters.values() if clusters.n_clusters == len(set(people))]
+        told, reason = float("nan"), "fewer than two rows with every person"
+        if len(set(people)) < MIN_CLUSTERS:
+            reason = TOO_FEW
+        elif len(complete) > 1:
+            counts = draw_counts(len(set(people)), self.cfg.distance_resamples, self.generator("fid differences"))
+            told, reason = smallest_difference(np.array([[one.fid(row) for row in counts] for one in complete]), self.cfg.interval), ""
+        low, high = np.quantile(halves, [0.025, 0.975]) if halves.size else (float("nan"), float("nan"))
+        values = {"halves_mean": float(halves.mean()) if halves.size else float("nan"), "halves_low": low, "halves_high": high}
+        values["smallest_difference"] = told
+        finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+        return {**finite, "clips": len(clips), "people": len(set(people)), "rows": len(complete), "reason": reason}
 
     def real_motion(self, clip: str) -> dict[str, np.ndarray]:
         """Coefficients (beta, pose) fitted to a real clip."""
@@ -231,19 +294,52 @@ class Pool:
             rows.append({"identity": name, "rate": one.compute(), "seconds": one.seconds})
         duration = Estimate(pooled.mean_duration_s(), None, pooled.count, len(set(clusters)), "" if pooled.count else "no blink")
         interval = Estimate(pooled.median_interval_s(), None, intervals, len(set(clusters)), "" if intervals else "no two blinks in a row")
+        people, no_blink = len(set(clusters)), "" if pooled.count else "no blink"
+        complete = Estimate(pooled.completeness_pct(), None, pooled.count, people, no_blink)
+        cut = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off)
+        for closure in closures:
+            for part in windows_of(closure, self.real_blink_frames):
+                cut.update(part)
+        apart = Estimate(
+            cut.interval_distance_s(self.real_blinks),
+            None,
+            len(cut.intervals_s),
+            people,
+            "" if cut.intervals_s else "no two blinks in a row",
+        )
         return {
             "blinks_per_s": as_cell(self.mean(pd.DataFrame(rows), "rate", method, "blinks", weights="seconds")),
             "blink_duration_s": as_cell(duration),
             "blink_interval_s": as_cell(interval),
+            "blink_complete_pct": as_cell(complete),
+            "blink_interval_distance_s": as_cell(apart),
         }
+
+    @cached_property
+    def real_blinks(self) -> BlinkStatistics:
+        """Blinks of all real talking clips."""
+        pooled = BlinkStatistics(FPS_HZ, self.cfg.blink_on, self.cfg.blink_off)
+        for _, closure in self._real_closures():
+            pooled.update(closure)
+        return pooled
+
+    @cached_property
+    def real_blink_frames(self) -> int:
+        """Median length of the real talking clips [frames]: long samples are cut to it, since a clip can only hold intervals shorter than itself."""
+        return int(np.median([closure.size for _, closure in self._real_closures()] or [1]))
+
+    def _real_closures(self) -> list[tuple[str, np.ndarray]]:
+        talking = [
+            crop
+            for crop in self.scorer.crops.values()
+            if crop["kind"] == "video" and crop.get("role") == "talk" and crop["clip"] in self.fits
+        ]
+        closures = [(crop["identity"], blink_closure(self.real_motion(crop["clip"])["beta"])) for crop in talking]
+        return [(name, closure) for name, closure in closures if closure is not None]
 
     def _real_blinks(self) -> dict[str, dict[str, Any]]:
         """Blinks of all real talking clips of every split: a few minutes of test clips alone hold too few."""
-        talking = [
-            crop for crop in self.scorer.crops.values() if crop["kind"] == "video" and crop["role"] == "talk" and crop["clip"] in self.fits
-        ]
-        closures = [blink_closure(self.real_motion(crop["clip"])["beta"]) for crop in talking]
-        known = [(crop["identity"], closure) for crop, closure in zip(talking, closures, strict=True) if closure is not None]
+        known = self._real_closures()
         if not known:
             return {}
         cells = self._blinks("ground_truth", [name for name, _ in known], [closure for _, closure in known])
@@ -267,6 +363,8 @@ class Pool:
         closure = blink_closure(beta)
         cells = self._blinks(method, clusters, list(closure)) if closure is not None else {}
         cells["pose_over_time_deg"] = as_cell(self.mean(table.assign(v=pose_over_time_deg(pose).mean(axis=1)), "v", method, "time"))
+        moved = expression_over_time(beta).mean(axis=1)
+        cells["expression_over_time"] = as_cell(self.mean(table.assign(v=moved), "v", method, "expression time"))
         if beta.shape[1] > 1:
             cells["pose_over_seeds_deg"] = as_cell(self.mean(table.assign(v=pose_over_seeds_deg(pose)), "v", method, "seeds"))
             cells["expression_over_seeds"] = as_cell(
@@ -288,6 +386,7 @@ class Pool:
             "sha256": judges.hashes,
             "missing": judges.reasons,
             "own_test": judges.metrics,
+            "identity_auc_on_ground_truth": self.identity_auc(),
             "emotion_on_ground_truth": {
                 "micro_pct": real.compute() if known else None, "macro_pct": real.macro_pct() if known else None, "per_emotion_pct": per_emotion,
                 "per_level_pct": {str(level): value for level, value in real.per_level_pct().items()}, "labels": list(EMOTIONS), "confusion": confusion,

@@ -18,7 +18,7 @@ from pipeline.reporting.page_script import SCRIPT
 from pipeline.reporting.page_style import STYLE
 from pipeline.reporting.page_template import TEMPLATE
 from pipeline.reporting.results import Results, Training
-from pipeline.reporting.tables import READING, Cell, cells, footnotes, main_columns, published_columns
+from pipeline.reporting.tables import READING, Cell, cells, fid_note, footnotes, main_columns, published_columns
 
 __all__ = ["check_rows", "flatten", "render_page"]
 
@@ -71,6 +71,7 @@ def render_page(
         methods=[method_of(method) for method in printed],
         columns=[column_of(column) for column in (*main_columns(), *results.further)],
         notes=footnotes(results),
+        fid_note=fid_note(results),
         published=PUBLISHED,
         published_note=PUBLISHED_NOTE,
         published_columns=published_columns(),

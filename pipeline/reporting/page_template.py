@@ -42,7 +42,7 @@ except the marked block of published numbers. All generated faces are synthetic.
 {% for cell in row.cells %}<td data-v="{{ cell.text }}">{% if cell.best %}<b>{{ cell.text }}</b>{% else %}{{ cell.text }}{% endif %}{% if cell.note %}<sup><a href="#note-{{ cell.note }}" title="{{ notes[cell.note - 1] }}">{{ cell.note }}</a></sup>{% endif %}{% if cell.interval %}<small>{{ cell.interval }}</small>{% endif %}</td>
 {% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% endfor %}{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
+{% endfor %}{% if fid_note %}<p class="note">{{ fid_note }}</p>{% endif %}{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
 <h3>Published by the paper, not measured here</h3>
 <p class="note">{{ published_note }}</p>
 <div class="scroll"><table>

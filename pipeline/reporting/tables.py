@@ -15,6 +15,7 @@ __all__ = [
     "Cell",
     "best_methods",
     "cells",
+    "fid_note",
     "footnotes",
     "format_number",
     "quantitative_csv",
@@ -84,6 +85,29 @@ def best_methods(results: Results, column: str) -> set[str]:
     return {method for method, value in badness.items() if value == least}
 
 
+def fid_note(results: Results) -> str:
+    """One sentence on how noisy FID is on this data; "" when the run did not measure it."""
+    noise = results.floors.get("fid_noise") or {}
+    if noise.get("halves_mean") is None:
+        return ""
+    decimals = column_of("fid_expert").decimals
+    mean, low, high = (format_number(noise[name], decimals) for name in ("halves_mean", "halves_low", "halves_high"))
+    floor = results.scores.get("other_take", {}).get("fid_expert")
+    text = (
+        f"How noisy FID is here: two halves of the {noise['clips']} real clips ({noise['people']} people, the same in both halves) lie "
+        f"{mean} apart [{low}, {high}]"
+    )
+    if floor is not None and floor.value is not None:
+        text += f", another take of every sentence {format_number(floor.value, decimals)}"
+    told = noise.get("smallest_difference")
+    if told is None:
+        return f"{text}; the smallest difference that this table can tell is not known: {noise.get('reason') or 'not measured'}."
+    return (
+        f"{text}; rows that differ by less than {format_number(told, decimals)} (half the interval of a paired difference, median over rows) "
+        "cannot be told apart."
+    )
+
+
 def footnotes(results: Results) -> list[str]:
     """Reasons of empty cells and remarks on others, each once, in the order of the table."""
     found: list[str] = []
@@ -131,6 +155,7 @@ def quantitative_md(results: Results) -> str:
     printed = cells(results)
     lines = [f"# {TITLE}", "", *_md_table(printed, main_columns())]
     lines += ["", READING, ""]
+    lines += [fid_note(results), ""] if fid_note(results) else []
     lines += [f"<sup>{number}</sup> {_sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
     lines += ["", "## Further metrics", "", *_md_table(printed, results.further)] if results.further else []
     names = published_columns()
@@ -152,6 +177,7 @@ def quantitative_tex(results: Results) -> str:
         *_tex_tabular(printed, main_columns()),
     ]
     notes = [f"\\textsuperscript{{{number}}}~{_tex_escape(_sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
+    notes = [*notes, _tex_escape(fid_note(results))] if fid_note(results) else notes
     lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
     lines += ["\\end{table*}", ""]
     if results.further:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import metrics
 from benchmarks import run as bench
 
 HEADER = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
@@ -69,3 +70,23 @@ def test_page_names_hardware_load_and_what_was_not_measured(tmp_path: Path, monk
     monkeypatch.setattr(sys, "argv", ["benchmarks.run", "--root", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match="nothing could be measured"):
         bench.main()
+
+
+def test_a_duel_refuses_to_time_different_work() -> None:
+    result = metrics.duel("sum", "python", lambda: 3.0, lambda: 3.0, rounds=3, tolerance=0.0)
+    assert result.ratio > 0
+    assert result.largest_difference == 0
+    with pytest.raises(ValueError, match="differ by 1"):
+        metrics.duel("sum", "python", lambda: 3.0, lambda: 4.0, rounds=3, tolerance=0.5)
+
+
+def test_ours_and_the_references_agree_on_fid() -> None:
+    duels = metrics.distances(rounds=1)
+    assert [row.reference for row in duels] == ["SciPy sqrtm", "TorchMetrics"] * 2
+    results = {
+        "hardware": bench.hardware(),
+        "load": [0.0, 0.0],
+        "rounds": 1,
+        "duels": [vars(row) for row in duels],
+    }
+    assert "FID statistics" in metrics.to_markdown(results)

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -110,3 +111,16 @@ def test_citation_is_valid_yaml_and_names_the_paper() -> None:
     assert citation["license"] == "MIT"
     assert citation["references"][0]["year"] == 2024
     assert "MIT License" in (REPOSITORY / "LICENSE").read_text()
+
+
+def test_sweeps_delay_the_sound_by_whole_frames() -> None:
+    from pipeline.tools.metric_sweeps import shifted
+
+    sound = np.arange(1, 640 * 4 + 1, dtype=np.float32)
+    late, early = shifted(sound, 1), shifted(sound, -2)
+    assert late.shape == early.shape == sound.shape
+    assert not late[:640].any()
+    assert np.array_equal(late[640:], sound[:-640])
+    assert np.array_equal(early[:1280], sound[1280:])
+    assert not early[1280:].any()
+    assert np.array_equal(shifted(sound, 0), sound)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.stats import wasserstein_distance
 
 from flowvqtalker.metrics.base import Accumulator
 
 #: Closure at which a blink starts and below which it ends, for eyelid coefficients in [0, 1].
 ON_CLOSURE = 0.5
 OFF_CLOSURE = 0.3
+#: A blink whose lids get at least this far counts as complete.
+COMPLETE_CLOSURE = 0.8
+#: Eye aspect ratio of closed eyes over that of the same person's open eyes.
+CLOSED_EAR_SHARE = 0.3
 
 
 def eye_aspect_ratio(landmarks_px: np.ndarray) -> np.ndarray:
@@ -69,6 +76,119 @@ def blink_events(closure: np.ndarray, on: float = ON_CLOSURE, off: float = OFF_C
     return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
 
 
+def closure_from_landmarks(landmarks_px: np.ndarray, open_quantile: float = 0.9, closed_share: float = CLOSED_EAR_SHARE) -> np.ndarray:
+    """Closure of the eyes from landmarks alone: 0 at the person's own open eyes, 1 at closed ones.
+
+    ``closure = (1 - ear / ear_open) / (1 - closed_share)``, ear_open the ``open_quantile`` of the clip's eye aspect ratios, clipped to [0, 1.5].
+
+    Args:
+        landmarks_px: (T, 68, 2) px of one clip, NaN without a face.
+        open_quantile: Which of the clip's ratios counts as open; people blink in less than a tenth of the frames.
+        closed_share: Ratio of closed eyes over open ones; landmarks of closed lids never coincide.
+
+    Returns:
+        (T,) float64; frames without a face take the last seen value (0 at the start).
+
+    Source: adaptive eye-aspect-ratio threshold; see :func:`eye_aspect_ratio`.
+    Pitfalls: a clip that is closed most of the time looks open; looking down lowers the lids and the ratio.
+    """
+    ratio = eye_aspect_ratio(landmarks_px)
+    known = np.flatnonzero(np.isfinite(ratio))
+    if not known.size:
+        return np.zeros(len(ratio))
+    closure = np.clip((1.0 - ratio / np.quantile(ratio[known], open_quantile)) / (1.0 - closed_share), 0.0, 1.5)
+    last = np.maximum.accumulate(np.where(np.isfinite(ratio), np.arange(len(ratio)), -1))
+    return np.where(last >= 0, closure[np.maximum(last, 0)], 0.0)
+
+
+@dataclass(frozen=True)
+class EventMatch:
+    """Found events against true ones.
+
+    Attributes:
+        hits: Pairs that overlap, one to one.
+        misses: True events without a partner.
+        false_alarms: Found events without a partner.
+    """
+
+    hits: int
+    misses: int
+    false_alarms: int
+
+    @property
+    def f1(self) -> float:
+        """``2 hits / (2 hits + misses + false alarms)``; NaN without any event."""
+        total = 2 * self.hits + self.misses + self.false_alarms
+        return 2.0 * self.hits / total if total else float("nan")
+
+
+def match_events(found: np.ndarray, truth: np.ndarray, slack: float = 0.0) -> EventMatch:
+    """Pair found events with true ones: each with at most one, in order of time, when they overlap or lie within ``slack``. Higher F1 is better.
+
+    Args:
+        found: (n, 2) start and end of each event, any unit of time, sorted.
+        truth: (m, 2) the same for the true events.
+        slack: Largest gap between two events that still count as one.
+
+    Returns:
+        Counts.
+
+    Source: event-based precision and recall of blink detection (e.g. Drutarovsky and Fogelton, ECCV-W 2014), matching by overlap.
+    Pitfalls: an event that spans two true ones is one hit and one miss.
+    """
+    used, hits = 0, 0
+    for start, end in np.asarray(found, dtype=np.float64).reshape(-1, 2):
+        while used < len(truth) and truth[used][1] + slack < start:
+            used += 1
+        if used < len(truth) and truth[used][0] - slack <= end:
+            hits += 1
+            used += 1
+    return EventMatch(hits, len(truth) - hits, len(found) - hits)
+
+
+def interval_distance_s(a_s: np.ndarray, b_s: np.ndarray) -> float:
+    """Distance between two distributions of blink intervals (or durations) [s]: Wasserstein-1, the area between their cumulative shares. Lower is better.
+
+    Args:
+        a_s: (N,) values [s].
+        b_s: (M,) values [s].
+
+    Returns:
+        Seconds by which intervals have to be moved on average; NaN when either side is empty. 0 for equal distributions.
+
+    Source: earth mover's distance in one dimension (scipy.stats.wasserstein_distance).
+    Pitfalls: intervals inside short clips are short (compare clips of equal length); few blinks make it large by chance: print the value of two
+    halves of the real data beside it.
+    """
+    a, b = np.asarray(a_s, np.float64).ravel(), np.asarray(b_s, np.float64).ravel()
+    return float(wasserstein_distance(a, b)) if a.size and b.size else float("nan")
+
+
+class BlinkF1(Accumulator):
+    """Event F1 (``compute``) of blinks over many clips: hits, misses and false alarms are summed, never F1 values averaged. Higher is better, in [0, 1]."""
+
+    def __init__(self, slack: float = 0.0) -> None:
+        self.slack = slack
+        self.reset()
+
+    def reset(self) -> None:
+        self.match = EventMatch(0, 0, 0)
+
+    def update(self, found: np.ndarray, truth: np.ndarray) -> None:
+        """Add one clip: (n, 2) found and (m, 2) true events in the same unit."""
+        self._add(match_events(found, truth, self.slack))
+
+    def merge(self, other: BlinkF1) -> None:
+        self._add(other.match)
+
+    def _add(self, more: EventMatch) -> None:
+        mine = self.match
+        self.match = EventMatch(mine.hits + more.hits, mine.misses + more.misses, mine.false_alarms + more.false_alarms)
+
+    def compute(self) -> float:
+        return self.match.f1
+
+
 class BlinkStatistics(Accumulator):
     """Pooled blink rate [1/s] (``compute``), durations [s], intervals [s] and greatest closures over many clips.
 
@@ -111,6 +231,14 @@ class BlinkStatistics(Accumulator):
     def mean_duration_s(self) -> float:
         """Mean time from closing to opening [s]."""
         return float(np.mean(self.durations_s)) if self.durations_s else float("nan")
+
+    def completeness_pct(self, complete: float = COMPLETE_CLOSURE) -> float:
+        """Share of blinks whose greatest closure is at least ``complete`` [%]: people close their eyes wholly in most blinks, smoothed motion does not."""
+        return 100.0 * float(np.mean(np.array(self.closures) >= complete)) if self.closures else float("nan")
+
+    def interval_distance_s(self, real: BlinkStatistics) -> float:
+        """:func:`interval_distance_s` to the intervals of ``real``."""
+        return interval_distance_s(np.array(self.intervals_s), np.array(real.intervals_s))
 
     def median_interval_s(self) -> float:
         """Median time between two starts [s]; biased low when clips are short."""

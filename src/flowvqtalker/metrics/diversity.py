@@ -37,6 +37,20 @@ def pose_over_seeds_deg(pose: np.ndarray) -> np.ndarray:
     return np.degrees(np.std(np.asarray(pose, np.float64)[..., :3], axis=-3, ddof=1).mean(axis=(-1, -2)))
 
 
+def expression_over_time(beta: np.ndarray) -> np.ndarray:
+    """How much a face moves along a clip: root of the summed variances over time of the expression coefficients. Compare with the real value.
+
+    Args:
+        beta: (..., T, E) expression coefficients.
+
+    Returns:
+        (...) coefficient units; 0 for a still face.
+
+    Source: SadTalker's diversity over time, on expression coefficients. Pitfalls: jitter raises it; fitted coefficients are smoother than true ones.
+    """
+    return np.sqrt(np.var(np.asarray(beta, np.float64), axis=-2).sum(axis=-1))
+
+
 def expression_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over frames of the Euclidean distance between two expression sequences of the same sentence.
 
@@ -113,6 +127,20 @@ class PoseOverTime(MeanAccumulator):
 
     def update(self, pose: np.ndarray) -> None:
         self.add(pose_over_time_deg(pose))
+
+
+class ExpressionOverTime(MeanAccumulator):
+    """Mean of :func:`expression_over_time` over clips."""
+
+    def update(self, beta: np.ndarray) -> None:
+        self.add(expression_over_time(beta))
+
+
+class ExpressionOverSeeds(MeanAccumulator):
+    """Mean of :func:`seed_distance` over clips."""
+
+    def update(self, samples: np.ndarray) -> None:
+        self.add(seed_distance(samples))
 
 
 class PoseOverSeeds(MeanAccumulator):

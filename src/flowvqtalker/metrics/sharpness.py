@@ -106,19 +106,20 @@ class CPBD(MeanAccumulator):
         self.add([cpbd(np.rint(luminance(frame))) for frame in frames[:: self.every]])
 
 
-def mouth_sharpness(frames: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
+def mouth_sharpness(frames: np.ndarray, landmarks_px: np.ndarray, grey: np.ndarray | None = None) -> np.ndarray:
     """Standard deviation of the Laplacian of the grey picture in the box of the mouth. Compare with the real video: blur lowers it, noise raises it.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB.
         landmarks_px: (T, 68, 2) px; the box of points 48-67, 25 % wider on each side.
+        grey: :func:`luminance` of the frames where it is known already.
 
     Returns:
         (T,) grey levels; NaN without a face or with a mouth outside the picture.
 
     Source: variance of the Laplacian as a focus measure (Pech-Pacheco et al., ICPR 2000), its root taken to have grey levels.
     """
-    grey = luminance(frames)
+    grey = luminance(frames) if grey is None else grey
     height, width = grey.shape[1:]
     result = np.full(len(frames), np.nan)
     for index, points in enumerate(landmarks_px[:, 48:68]):
@@ -136,20 +137,21 @@ def mouth_sharpness(frames: np.ndarray, landmarks_px: np.ndarray) -> np.ndarray:
     return result
 
 
-def flicker(frames: np.ndarray) -> np.ndarray:
+def flicker(frames: np.ndarray, grey: np.ndarray | None = None) -> np.ndarray:
     """Mean absolute second difference in time of the grey picture: ``mean |x[t+1] - 2 x[t] + x[t-1]|``. Compare with the real video; lower is steadier.
 
     Steady motion of a smooth texture cancels to first order, a picture that jumps to and fro does not.
 
     Args:
         frames: (T, H, W, 3) uint8 RGB, T at least 3.
+        grey: :func:`luminance` of the frames where it is known already.
 
     Returns:
         (T - 2,) grey levels.
 
     Source: ours (second temporal difference). Pitfall: real blinks and fast speech have some too, so 0 (a still) is not the aim.
     """
-    grey = luminance(frames).astype(np.float32)
+    grey = (luminance(frames) if grey is None else grey).astype(np.float32)
     return np.abs(grey[2:] - 2.0 * grey[1:-1] + grey[:-2]).mean(axis=(1, 2), dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ from flowvqtalker.metrics.registry import METRICS
 from flowvqtalker.motion.distributions import DECLARED
 from pipeline.evaluation.checks import declared_blinks_per_s, emotion_ratio, moved_frames, record
 from pipeline.evaluation.clips import blink_closure
-from pipeline.evaluation.pooled import Pool, as_cell
+from pipeline.evaluation.pooled import Pool, as_cell, windows_of
 from pipeline.io import write_index, write_npz
 
 PEOPLE = [f"te{number:02d}" for number in range(9)]
@@ -47,7 +47,9 @@ def make_pool(tmp_path):
         judges = SimpleNamespace(
             networks={}, reasons={"features": "no features judge", **(reasons or {})}, hashes={}, domain="clay", metrics={}
         )
-        scorer = SimpleNamespace(ctx=SimpleNamespace(seed=0, reads=reads), cfg=cfg, judges=judges, crops=crops)
+        scorer = SimpleNamespace(
+            ctx=SimpleNamespace(seed=0, reads=reads), cfg=cfg, judges=judges, crops=crops, real=lambda clip: {}, generated=lambda row: {}
+        )
         generated = pd.DataFrame(
             [{"method": method, "clip": clip, "coefficients": "one.npz"} for method, part in tables.items() for clip in part["clip"]]
         )
@@ -164,3 +166,40 @@ def test_declared_blinks_and_lids():
     beta[:, EXPRESSION_INDEX["eyeBlink_L"]] = 1.0
     np.testing.assert_allclose(blink_closure(beta), 0.5)
     assert blink_closure(np.zeros((4, 64))) is None
+
+
+def test_fid_noise_names_halves_and_the_smallest_difference(make_pool):
+    generator = np.random.default_rng(0)
+    pool = make_pool({"ground_truth": table(), "regression": table(), "copy_source": table()})
+    assert pool.fid_noise() == {"reason": "no features judge"}
+    pool.scorer.judges.networks["features"] = pool.scorer.judges.reasons.pop("features")
+    real = {clip: generator.normal(size=(30, 6)) for clip in pool.scorer.crops}
+    shift = {"ground_truth": 0.0, "regression": 0.2, "copy_source": 1.5}
+    pool.scorer.real = lambda clip: {"features": real[clip]}
+    pool.scorer.generated = lambda row: {"features": real[row["clip"]] + shift[row["method"]] + 0.1 * generator.normal(size=(30, 6))}
+    rows = {method: pool.row(method) for method in shift}
+    noise = pool.fid_noise()
+    assert noise["clips"] == 18 and noise["people"] == 9 and noise["rows"] == 3 and noise["reason"] == ""
+    assert noise["halves_low"] <= noise["halves_mean"] <= noise["halves_high"]
+    gap = rows["copy_source"]["fid_expert"]["value"] - rows["ground_truth"]["fid_expert"]["value"]
+    assert 0 < noise["smallest_difference"] < gap
+
+
+def test_identity_similarity_and_its_own_accuracy(make_pool):
+    generator = np.random.default_rng(0)
+    pool = make_pool({"ground_truth": table(), "copy_source": table()})
+    people = {person: generator.uniform(size=192) for person in PEOPLE}
+    faces = {clip: people[clip.split("_")[0]] + 0.01 * generator.normal(size=192) for clip in pool.scorer.crops}
+    pool.scorer.real = lambda clip: {"face": faces[clip]}
+    other = dict(zip(sorted(faces), sorted(faces)[2:] + sorted(faces)[:2], strict=True))
+    pool.scorer.generated = lambda row: {"face": faces[row["clip"] if row["method"] == "ground_truth" else other[row["clip"]]]}
+    assert pool.row("ground_truth")["identity_similarity"]["value"] == pytest.approx(1.0)
+    swapped = pool.row("copy_source")["identity_similarity"]
+    assert swapped["value"] < 0.2 and swapped["n"] == 18 and swapped["ci"] is not None
+    assert pool.judges()["identity_auc_on_ground_truth"] == 1.0
+
+
+def test_long_samples_are_cut_to_the_length_of_real_clips_before_their_intervals_are_compared():
+    closure = np.arange(25).reshape(1, 25) / 25
+    assert [part.shape[1] for part in windows_of(closure, 10)] == [10, 10]
+    assert windows_of(closure[0], 40)[0].shape == (1, 25)
