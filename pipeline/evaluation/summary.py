@@ -70,7 +70,8 @@ class Cell:
 
 def reasons_of(rows: pd.DataFrame, column: str = "reason") -> str:
     """``2 x missing; 1 x short`` over rows that are not scored."""
-    words = [str(value).split(":")[0] for value in rows.get(column, []) if value and value == value]
+    values = list(rows[column]) if column in rows.columns else []
+    words = [str(value).split(":")[0] for value in values if value and value == value]
     counts = Counter(word for word in words if word)
     return "; ".join(f"{count} x {word}" for word, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 

@@ -62,9 +62,9 @@ def read_clips(root: Path, limit: int) -> list[TestClip]:
     """
     folder = root / "data/crop"
     table = ok_rows(read_index(folder / "index.csv", "crop"))
-    table = table[(table["split"] == "test") & (table["kind"] == "video") & (table["role"] == "talk")].sort_values(by=["take", "clip"])
+    table = table[(table["split"] == "test") & (table["kind"] == "video") & (table["role"] == "talk")]
     clips = []
-    for row in table.head(limit).itertuples():
+    for row in sorted(table.itertuples(), key=lambda row: (float(str(row.take)), str(row.clip)))[:limit]:
         frames = read_video(folder / str(row.video))[0]
         points = read_npz(folder / str(row.landmarks))["landmarks_px"][: len(frames)]
         sound = read_sound(folder / str(row.sound)) if row.sound else None
@@ -173,9 +173,8 @@ def draw(found: pd.DataFrame, noise: pd.DataFrame, blur: pd.DataFrame, path: Pat
     flat[0].scatter(counts["shift"], counts["found"], s=6 * counts["size"], color="#0f766e", label="clips (area: how many)")
     flat[0].set(xlabel="sound delayed by [frames]", ylabel="offset found [frames]", title="AV offset")
     flat[0].legend(frameon=False, fontsize=8)
-    means = found.groupby("shift")[["lse_d", "lse_c"]].mean()
-    flat[1].plot(means.index, means["lse_d"], color="#2563eb", label="LSE-D")
-    flat[1].plot(means.index, means["lse_c"], color="#c2410c", label="LSE-C")
+    for column, label, colour in (("lse_d", "LSE-D", "#2563eb"), ("lse_c", "LSE-C", "#c2410c")):
+        flat[1].plot(SHIFTS, [found.loc[found["shift"] == shift, column].mean() for shift in SHIFTS], color=colour, label=label)
     flat[1].set(xlabel="sound delayed by [frames]", title="LSE does not mind a delay", ylim=(0, None))
     flat[1].legend(frameon=False, fontsize=8)
     for axis, name in zip(flat[2:], names, strict=True):

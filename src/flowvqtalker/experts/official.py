@@ -102,7 +102,7 @@ def mfcc(samples: np.ndarray) -> np.ndarray:
     floor = np.finfo(float).eps
     bands = np.log(np.maximum(power @ bank.T, floor))
     lifter = 1 + 11 * np.sin(np.pi * np.arange(13) / 22)
-    cepstra = dct(bands, type=2, axis=1, norm="ortho")[:, :13] * lifter
+    cepstra = np.asarray(dct(bands, type=2, axis=1, norm="ortho"))[:, :13] * lifter
     cepstra[:, 0] = np.log(np.maximum(energy, floor))
     return cepstra
 
