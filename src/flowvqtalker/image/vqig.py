@@ -49,8 +49,8 @@ FINE_BLOCKS = 2
 MARKED_POINTS = slice(17, 68)
 #: Standard deviation of their marks in tokens.
 MARK_RADIUS = 0.75
-#: Reaches of a moved landmark in half sides of the picture: 20, 6 and 1.5 px of 128; two lids are about 4 px apart.
-POINT_RADII = (20 / 64, 6 / 64, 1.5 / 64)
+#: Reaches of a moved landmark in half sides of the picture: 20, 6 and 3 px of 128; two lids are about 4 px apart.
+POINT_RADII = (20 / 64, 6 / 64, 3 / 64)
 
 
 @dataclass(frozen=True)
@@ -239,11 +239,14 @@ def gaussian_sides(places: Tensor, height: int, width: int, radius: float) -> tu
     return rows, torch.exp(-(grid[0, :, 0] - places[..., :1]).square() / (2 * radius**2))
 
 
-def spread_shift(height: int, width: int, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05) -> Tensor:
+def spread_shift(
+    height: int, width: int, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05, ridge: float = 0.02
+) -> Tensor:
     """Shifts known at some places, spread over a grid, fading to zero far from all of them.
 
-    Each radius in turn adds a mean, weighted by Gaussians around the places, of what the radii before it left over: wide ones carry cheeks
-    and forehead along, narrow ones part lips and lids.
+    Each radius but the last in turn adds a mean, weighted by Gaussians around the places, of what the radii before it left over: they carry
+    cheeks and forehead along. Means fall short where neighbours move apart, and lips and lids are neighbours that do: what is left over is
+    interpolated by Gaussians of the last radius, whose weights solve a small linear system, so that the field meets the shifts.
 
     Args:
         height: cells along v.
@@ -251,14 +254,17 @@ def spread_shift(height: int, width: int, places: Tensor, shifts: Tensor, radii:
         places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
         shifts: (B, L, 2).
         radii: standard deviations of the Gaussians, in half sides of the picture, wide ones first.
-        background: weight of no shift.
+        background: weight of no shift in the means.
+        ridge: added to the system's diagonal; two places that coincide share their shifts' mean.
 
     Returns:
         (B, 2, H, W).
+
+    Source: radial basis functions, Buhmann 2003; ridge against near-coinciding places.
     """
     apart = (places[:, :, None] - places[:, None]).square().sum(-1)
     field, left = shifts.new_zeros(()), shifts
-    for radius in radii:
+    for radius in radii[:-1]:
         # A Gaussian is a product of one along u and one along v, so that the sum over places is a product of two small matrices.
         rows, columns = gaussian_sides(places, height, width, radius)
         values = torch.cat([left, torch.ones_like(left[..., :1])], -1).transpose(1, 2)[:, :, None]
@@ -266,7 +272,10 @@ def spread_shift(height: int, width: int, places: Tensor, shifts: Tensor, radii:
         field = field + total[:, :2] / (total[:, 2:] + background)
         weight = torch.exp(-apart / (2 * radius**2))
         left = left - weight @ left / (weight.sum(-1, keepdim=True) + background)
-    return field
+    rows, columns = gaussian_sides(places, height, width, radii[-1])
+    among = torch.exp(-apart / (2 * radii[-1] ** 2)) + ridge * torch.eye(places.shape[1], device=places.device, dtype=places.dtype)
+    values = torch.linalg.solve(among, left).transpose(1, 2)[:, :, None]
+    return field + (values * rows.transpose(1, 2)[:, None]) @ columns[:, None]
 
 
 class PointMotion(nn.Module):
