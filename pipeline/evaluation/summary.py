@@ -344,18 +344,16 @@ class Summary:
         faces = self._real_faces()
         if not faces:
             return {"identity_similarity": self._cell(Estimate(float("nan"), None, 0, 0, "no data"), table, 0)}
+        if len(faces) < 2:
+            return {"identity_similarity": self._without("one real clip alone has no mean to differ from")}
         centre = np.mean(list(faces.values()), axis=0)
         values = np.full(len(scored), np.nan)
         for index, row in enumerate(records(scored)):
             face = self.arrays(row, "generated").get("face")
-            if face is not None and row["clip"] in faces and len(faces) > 1:
+            if face is not None and row["clip"] in faces:
                 values[index] = identity_similarity(face, faces[row["clip"]], centre)
         estimate, known = self._bootstrap(scored, values, "identity")
-        return {
-            "identity_similarity": self._cell(
-                estimate, table, known, "one real clip alone has no mean to differ from" if len(faces) < 2 else ""
-            )
-        }
+        return {"identity_similarity": self._cell(estimate, table, known)}
 
     def _real_faces(self) -> dict[str, np.ndarray]:
         rows = records(scored_rows(self.real)) if len(self.real) else []

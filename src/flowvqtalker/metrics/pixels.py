@@ -68,10 +68,10 @@ def psnr_db(generated: np.ndarray, real: np.ndarray, mask: np.ndarray | None = N
     decibels of a mean error; one identical frame makes a mean infinite.
     """
     left, right = _pair(generated, real)
-    squared = np.square(left - right, dtype=np.float64).mean(axis=-1)
     if mask is None:
-        error = squared.mean(axis=(1, 2))
+        error = np.array([np.square(a - b, dtype=np.float64).mean(axis=-1).mean() for a, b in zip(left, right, strict=True)])
     else:
+        squared = np.square(left - right, dtype=np.float64).mean(axis=-1)
         pixels = mask.sum(axis=(1, 2))
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.where(pixels > 0, (squared * mask).sum(axis=(1, 2)) / pixels, np.nan)
@@ -106,14 +106,18 @@ def ssim(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     without its border (checked by tests). Pitfalls: libraries differ in border, window, colour and down-sampling (piq shrinks pictures above 256 px first).
     """
     left, right = _pair(generated, real)
-    x, y = (side.transpose(0, 3, 1, 2).reshape(-1, *side.shape[1:3]) for side in (left, right))
     rows, columns = _window_matrix(left.shape[1]), _window_matrix(left.shape[2])
-    mean_x, mean_y, square_x, square_y, product = (rows.T @ picture @ columns for picture in (x, y, x * x, y * y, x * y))
     c1, c2 = 0.01**2, 0.03**2
-    covariance = product - mean_x * mean_y
-    variances = square_x - mean_x**2 + square_y - mean_y**2
-    values = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
-    return values.mean(axis=(1, 2), dtype=np.float64).reshape(-1, 3).mean(axis=1)
+    result = np.empty(len(left))
+    # Frame by frame: what is in work stays in the processor's cache.
+    for index, pair in enumerate(zip(left, right, strict=True)):
+        x, y = (np.ascontiguousarray(side.transpose(2, 0, 1)) for side in pair)
+        mean_x, mean_y, square_x, square_y, product = (rows.T @ picture @ columns for picture in (x, y, x * x, y * y, x * y))
+        both, own_x, own_y = mean_x * mean_y, mean_x**2, mean_y**2
+        variances = square_x - own_x + square_y - own_y
+        values = (2 * both + c1) * (2 * (product - both) + c2) / ((own_x + own_y + c1) * (variances + c2))
+        result[index] = values.mean(axis=(1, 2), dtype=np.float64).mean()
+    return result
 
 
 class PSNR(MeanAccumulator):
