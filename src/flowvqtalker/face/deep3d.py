@@ -102,12 +102,16 @@ def read_deep3d(source: IO[bytes]) -> Deep3DCoefficients:
     if magic == b"\x93NUMPY":
         return Deep3DCoefficients.from_array(np.load(source, allow_pickle=False))
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io.matlab import MatReadError, matfile_version
 
     try:
-        data: dict[str, Any] = loadmat(source)
-    except (MatReadError, ValueError, NotImplementedError, TypeError, OSError) as error:
+        major, _ = matfile_version(source)
+        source.seek(0)
+        data: dict[str, Any] = {} if major == 2 else loadmat(source)
+    except (MatReadError, ValueError, TypeError, OSError) as error:
         raise ValueError(f"Deep3D coefficients: neither a .npy nor a readable .mat file ({error})") from error
+    if major == 2:
+        raise ValueError("Deep3D coefficients: a .mat file of version 7.3, which is HDF5; save it again with -v7")
     whole = next((name for name in _WHOLE if name in data), None)
     if whole is not None:
         return Deep3DCoefficients.from_array(data[whole], data.get("transform_params"))

@@ -81,6 +81,13 @@ def test_strangers_are_refused_in_words(content):
         read_deep3d(io.BytesIO(content))
 
 
+def test_a_mat_file_of_version_73_is_refused_with_a_cure():
+    """Such files are HDF5 behind a text header of 116 bytes, 8 bytes of offset, the version 0x0200 and "IM"."""
+    header = b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" + bytes(512)
+    with pytest.raises(ValueError, match=r"version 7\.3.*-v7"):
+        read_deep3d(io.BytesIO(header))
+
+
 def test_wrong_shapes_are_refused():
     buffer = io.BytesIO()
     savemat(buffer, {"landmarks": np.zeros((3, 2))})
