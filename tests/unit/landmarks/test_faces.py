@@ -192,8 +192,8 @@ def test_moving_crops_agree_with_the_fixed_ones_and_move_by_fractions():
 # ---------------------------------------------------------------------------------------------------------------- face_alignment
 
 
-class CentreFan(nn.Module):
-    """In place of FAN: every map peaks at the centre of the crop."""
+class GridFan(nn.Module):
+    """In place of FAN: the maps peak at 68 different cells about the centre of the crop."""
 
     def __init__(self, _size: int) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ def fan(monkeypatch):
             found = next(Bright().find_faces([picture], 9))
             return [np.array([*one, 0.9]) for one in found]
 
-    monkeypatch.setattr(face_alignment.models, "FAN", CentreFan)
+    monkeypatch.setattr(face_alignment.models, "FAN", GridFan)
     original = face_alignment.FaceAlignment.__init__
 
     def start(self, kind, **options):
@@ -232,7 +232,7 @@ def fan(monkeypatch):
 
     monkeypatch.setattr(face_alignment.FaceAlignment, "__init__", start)
     weights = io.BytesIO()
-    torch.save(CentreFan(4).state_dict(), weights)
+    torch.save(GridFan(4).state_dict(), weights)
     return FaceAlignmentLandmarker(weights.getvalue(), b"", b"", detect_every=5), calls
 
 
