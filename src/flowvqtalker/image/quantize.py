@@ -1,7 +1,7 @@
 """Vector quantiser with codes learned by exponential moving averages, straight-through gradients and revival of dead codes.
 
 Own and small because it stands in the innermost loop: on one CPU core it needs about a seventh of the time of
-``vector-quantize-pytorch`` (docs/decisions/codebook.md), and every draw comes from torch's global generator, which the
+``vector-quantize-pytorch`` (docs/decisions/0011), and every draw comes from torch's global generator, which the
 trainer seeds per step, so that a resumed training repeats bit for bit.
 Source: VQ-VAE, appendix A.1 of arXiv 1711.00937; restart of dead codes as in Jukebox, arXiv 2005.00341.
 """

@@ -10,9 +10,9 @@
     frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
-of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/imagegen.md).
+of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/0011, 0017, 0018).
 E_h, C and D_h come frozen from the codebook; E_w is a frozen copy of E_h and every other branch starts at zero, so that an
-untrained VQIG already shows the source as the codebook reproduces it, and a trained one changes only what the warp cannot do.
+untrained VQIG already shows the source as the codebook reproduces it, and training moves it away from there.
 """
 
 from __future__ import annotations
