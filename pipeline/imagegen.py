@@ -60,6 +60,9 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     mean, std = frames.normaliser()
     model.psi.mean.copy_(mean)
     model.psi.std.copy_(std)
+    if model.ratio is not None:
+        explained = model.ratio.fit(frames, cfg.ratio_ridge, cfg.ratio_gain)
+        ctx.log.info("expression ratio: %.3f of the variance within persons explained", explained)
     shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("entropy_from", "image_from", "gan_from")}
     result: dict[str, Any] = {}
     for part, p in (("warp", cfg.warp_training), ("codes", cfg.training)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -142,10 +143,11 @@ def rows_of(table: pd.DataFrame, split: str) -> pd.DataFrame:
 def gather(ctx: Context, table: pd.DataFrame, split: str) -> samples.Samples:
     """Samples of a split, with rendered backgrounds as faceless pictures."""
     root, cfg = ctx.reads["corpus"].parent, ctx.cfg
-    pictures = [
-        read_pictures(row, root, cfg.stills_per_clip if row.kind == "stills" else cfg.video_frames_per_clip)
-        for _, row in rows_of(table, split).iterrows()
-    ]
+    rows = [row for _, row in rows_of(table, split).iterrows()]
+    wanted = [cfg.stills_per_clip if row.kind == "stills" else cfg.video_frames_per_clip for row in rows]
+    # Decoders and zlib leave the interpreter alone while they work.
+    with ThreadPoolExecutor(max(1, ctx.threads)) as readers:
+        pictures = list(readers.map(read_pictures, rows, [root] * len(rows), wanted))
     if not pictures:
         raise PipelineError(
             f"{ctx.reads['corpus']}: no clip of split '{split}' has truth and serves 'landmarker'",

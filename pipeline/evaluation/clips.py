@@ -89,6 +89,7 @@ class Scorer:
         self.ctx, self.cfg = ctx, ctx.cfg
         self.judges = load_judges(ctx)
         self._finder: Landmarker | None = None
+        self._videos: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
         self.landmarks: LandmarksParams = ctx.params["landmarks"]  # type: ignore[assignment]
         self.finder_key = text_sha256(*backend_checksums(self.landmarks, ctx.model_folder("landmarker")), str(self.landmarks))
         self.crops: dict[str, dict[str, Any]] = {
@@ -146,7 +147,9 @@ class Scorer:
         """All that a video of a person says; the arrays of :func:`pipeline.evaluation.analysis.analyse_frames`."""
         usual = (row["sha256"] for row in self._videos_of(identity))
         key = (file_sha256(path), *usual, self.finder_key, *sorted(self.judges.hashes.values()), str(self.cfg.cpbd_every_frames))
-        return self._kept("video", key, lambda: self._analyse(path, identity))
+        if key not in self._videos:
+            self._videos[key] = self._kept("video", key, lambda: self._analyse(path, identity))
+        return self._videos[key]
 
     def _analyse(self, path: Path, identity: str) -> dict[str, np.ndarray]:
         frames = read_video(path)[0]
@@ -237,7 +240,8 @@ class Scorer:
 def score_method(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
     """Per-clip table of one method; a clip that cannot be scored keeps its row with the reason."""
     scored = []
-    for row in rows.sort_values("clip").to_dict("records"):
+    # Every method needs the same real clips. In orders of their own, methods that are scored at the same time find in the cache what others made.
+    for row in sorted(rows.to_dict("records"), key=lambda row: text_sha256(str(row["method"]), str(row["clip"]))):
         if row["status"] != "ok":
             scored.append(scorer.labels(row))
             continue
@@ -248,4 +252,4 @@ def score_method(scorer: Scorer, rows: pd.DataFrame) -> pd.DataFrame:
             scored.append(scorer.score(row))
         except (ShapeError, ValueError) as error:
             scored.append({**scorer.labels(row), "status": "failed", "reason": f"cannot be scored: {error}"})
-    return pd.DataFrame(scored)
+    return pd.DataFrame(sorted(scored, key=lambda row: str(row["clip"])))

@@ -22,6 +22,7 @@ class ImagegenModelParams(Section):
     layers: int = Field(ge=1, le=48, description="Transformer layers")
     merge: int = Field(ge=1, le=4, description="tokens of a merge x merge square share one Transformer vector")
     points: bool = Field(description="move the source's landmarks by the motion and let the flow follow them")
+    ratio_px: int = Field(ge=0, le=512, description="side of the aligned face in which the expression ratio is kept [px]; 0 for none")
     warp: bool = Field(description="warp the source (variant no_warp: false)")
     phi: bool = Field(description="modulate the warped features with the source's codes (no_phi: false)")
     mhca: bool = Field(description="cross-attention to the source's codes (no_mhca: false)")
@@ -67,6 +68,10 @@ class ImagegenParams(Section):
     model: ImagegenModelParams
     losses: ImagegenLossParams
     discriminator_width: int = Field(ge=4, le=256, description="channels of the discriminator's first layer")
+    ratio_ridge: float = Field(gt=0, le=10, description="ridge of the expression ratio's fit, as a share of the number of frames")
+    ratio_gain: float = Field(
+        ge=0, le=3, description="factor on the fitted expression ratio; above 1 against the shrinkage of least squares"
+    )
     warp_training: TrainingParams
     entropy_from_share: float = Field(ge=0, le=1, description="share of T's steps before the cross-entropy of the codes acts")
     image_from_share: float = Field(ge=0, le=1, description="share of T's steps before the picture losses act")

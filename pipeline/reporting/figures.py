@@ -80,6 +80,11 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, bytes]:
     written: dict[str, bytes] = {}
     for stem, figure in figures.items():
         buffer = io.BytesIO()
+        # Lay out once: `savefig` would do it again at every pass, which is most of the time of a figure with dozens of panels.
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
         plt.close(figure)
         written[stem] = buffer.getvalue()

@@ -20,7 +20,7 @@ TALK_USES: dict[str, tuple[str, ...]] = {
     "val": ("codebook", "flow", "imagegen", "judges", "landmarker"),
     "test": ("test",),
 }
-STILL_USES: tuple[str, ...] = ("codebook", "judges", "landmarker")
+STILL_USES: tuple[str, ...] = ("codebook", "imagegen", "judges", "landmarker")
 _PREFIX = {"train": "tr", "val": "va", "test": "te"}
 
 

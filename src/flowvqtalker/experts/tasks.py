@@ -76,7 +76,7 @@ class _JudgeTask:
     def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "network": torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98))
+            "network": torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True)
         }
         self.ema_names: tuple[str, ...] = ("network",)
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from flowvqtalker.checks import check_shape
-from flowvqtalker.image.vqig import Motion, unit_points
+from flowvqtalker.image.geometry import unit_points
+from flowvqtalker.image.vqig import Motion
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ def fixed_pairs(frames: FrameSet, n: int) -> tuple[Tensor, Tensor]:
     Returns:
         Sources and targets, both (m,) int64.
     """
-    candidates = (~frames.is_enrolment).nonzero().squeeze(1)
-    candidates = candidates if len(candidates) else torch.arange(len(frames))
+    talking = ~frames.is_enrolment & ~frames.is_still
+    candidates = talking.nonzero().squeeze(1) if talking.any() else torch.arange(len(frames))
     target = candidates[torch.linspace(0, len(candidates) - 1, min(n, len(candidates))).round().long()]
     source = []
     for identity in frames.identity[target].tolist():

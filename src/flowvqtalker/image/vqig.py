@@ -2,7 +2,8 @@
 
     z_c = E_h(I_0) quantised          identity and texture of the source
     sigma = psi(beta, rho)            motion descriptor of a window around the frame
-    I_w = W(I_0, sigma)               source warped by an AdaIN-modulated flow network and by its moved landmarks
+    I_w = W(I_0, sigma)               source warped by an AdaIN-modulated flow network and by its moved landmarks,
+                                      times the expression ratio (folds, wrinkles, open mouths: see ``ratio``)
     z_w = E_w(I_w)                    features of the warped picture
     z_f = phi(z_w, z_c)               spatial modulation
     MHCA(query z_f, key/value z_c)    texture that the warp lost
@@ -10,7 +11,7 @@
     frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
-of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/0011, 0017, 0018).
+of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/0011, 0017 to 0019).
 E_h, C and D_h come frozen from the codebook; E_w is a frozen copy of E_h and every other branch starts at zero, so that an
 untrained VQIG already shows the source as the codebook reproduces it, and training moves it away from there.
 """
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from flowvqtalker.checks import check_image, check_shape
 from flowvqtalker.image.codebook import Codebook, Encoder, state_sha256
+from flowvqtalker.image.geometry import POINT_RADII, gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import (
     AdaIN,
     AdaINBlock,
@@ -40,6 +42,7 @@ from flowvqtalker.image.layers import (
     conv3,
     zero_init,
 )
+from flowvqtalker.image.ratio import ExpressionRatio
 
 POSE_DIM = 6
 N_POINTS = 68
@@ -49,8 +52,6 @@ FINE_BLOCKS = 2
 MARKED_POINTS = slice(17, 68)
 #: Standard deviation of their marks in tokens.
 MARK_RADIUS = 0.75
-#: Reaches of a moved landmark in half sides of the picture: 20, 6 and 3 px of 128; two lids are about 4 px apart.
-POINT_RADII = (20 / 64, 6 / 64, 3 / 64)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class VQIGConfig:
         layers: Transformer layers.
         merge: tokens of a merge x merge square share one Transformer vector.
         points: move the source's landmarks by the motion and let the flow follow them.
+        ratio_px: side of the aligned face in which the expression ratio is kept; 0 for none. It needs ``points``.
         warp: warp the source (variant no_warp: the source enters E_w as it is).
         phi: modulate z_w with z_c (variant no_phi: z_f = z_w).
         mhca: attend to z_c (variant no_mhca).
@@ -86,6 +88,7 @@ class VQIGConfig:
     layers: int
     merge: int
     points: bool
+    ratio_px: int
     warp: bool
     phi: bool
     mhca: bool
@@ -144,29 +147,6 @@ def make_windows(coefficients: Tensor, reach: int) -> Tensor:
     return coefficients[at.to(coefficients.device)]
 
 
-def identity_grid(height: int, width: int, device: torch.device) -> Tensor:
-    """Sampling grid (1, H, W, 2) of ``grid_sample`` (align_corners=False) that leaves a picture as it is."""
-    y = (torch.arange(height, device=device, dtype=torch.float32) * 2 + 1) / height - 1
-    x = (torch.arange(width, device=device, dtype=torch.float32) * 2 + 1) / width - 1
-    return torch.stack([x[None, :].expand(height, -1), y[:, None].expand(-1, width)], -1)[None]
-
-
-def warp_image(image: Tensor, flow: Tensor) -> Tensor:
-    """Backward warp: output(p) = image(p + flow(p)), bilinear, border repeated.
-
-    Args:
-        image: (B, 3, H, W).
-        flow: (B, 2, h, w) displacement (u, v) in half sides of the picture; enlarged bilinearly to (H, W).
-
-    Returns:
-        (B, 3, H, W).
-    """
-    if flow.shape[-2:] != image.shape[-2:]:
-        flow = F.interpolate(flow, size=image.shape[-2:], mode="bilinear", align_corners=False)
-    grid = identity_grid(image.shape[-2], image.shape[-1], image.device) + flow.permute(0, 2, 3, 1)
-    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False)
-
-
 def recolour(frame: Tensor, reference: Tensor, gate: Tensor) -> Tensor:
     """Move the local mean colours of a picture towards those of another one.
 
@@ -215,67 +195,6 @@ class Descriptor(nn.Module):
         smooth = self.temporal(window.transpose(1, 2)).mean(-1)
         centre = window[:, window.shape[1] // 2]
         return self.mlp(torch.cat([smooth, centre, self.change(motion)], 1))
-
-
-def unit_points(landmarks_px: Tensor, size_px: int) -> Tensor:
-    """Landmarks (..., 2) in px (integer = pixel centre) as (u, v) from -1 to 1 between the picture's edges."""
-    return (landmarks_px + 0.5) * (2 / size_px) - 1
-
-
-def gaussian_sides(places: Tensor, height: int, width: int, radius: float) -> tuple[Tensor, Tensor]:
-    """The two factors of Gaussians around places: the value at cell (y, x) is ``rows[:, l, y] * columns[:, l, x]``.
-
-    Args:
-        places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
-        height: cells along v.
-        width: cells along u.
-        radius: standard deviation in half sides of the picture.
-
-    Returns:
-        rows (B, L, H) and columns (B, L, W), from 0 to 1.
-    """
-    grid = identity_grid(height, width, places.device)[0]
-    rows = torch.exp(-(grid[:, 0, 1] - places[..., 1:]).square() / (2 * radius**2))
-    return rows, torch.exp(-(grid[0, :, 0] - places[..., :1]).square() / (2 * radius**2))
-
-
-def spread_shift(
-    height: int, width: int, places: Tensor, shifts: Tensor, radii: tuple[float, ...], background: float = 0.05, ridge: float = 0.02
-) -> Tensor:
-    """Shifts known at some places, spread over a grid, fading to zero far from all of them.
-
-    Each radius but the last in turn adds a mean, weighted by Gaussians around the places, of what the radii before it left over: they carry
-    cheeks and forehead along. Means fall short where neighbours move apart, and lips and lids are neighbours that do: what is left over is
-    interpolated by Gaussians of the last radius, whose weights solve a small linear system, so that the field meets the shifts.
-
-    Args:
-        height: cells along v.
-        width: cells along u.
-        places: (B, L, 2) as (u, v) from -1 to 1 between the picture's edges.
-        shifts: (B, L, 2).
-        radii: standard deviations of the Gaussians, in half sides of the picture, wide ones first.
-        background: weight of no shift in the means.
-        ridge: added to the system's diagonal; two places that coincide share their shifts' mean.
-
-    Returns:
-        (B, 2, H, W).
-
-    Source: radial basis functions, Buhmann 2003; ridge against near-coinciding places.
-    """
-    apart = (places[:, :, None] - places[:, None]).square().sum(-1)
-    field, left = shifts.new_zeros(()), shifts
-    for radius in radii[:-1]:
-        # A Gaussian is a product of one along u and one along v, so that the sum over places is a product of two small matrices.
-        rows, columns = gaussian_sides(places, height, width, radius)
-        values = torch.cat([left, torch.ones_like(left[..., :1])], -1).transpose(1, 2)[:, :, None]
-        total = (values * rows.transpose(1, 2)[:, None]) @ columns[:, None]
-        field = field + total[:, :2] / (total[:, 2:] + background)
-        weight = torch.exp(-apart / (2 * radius**2))
-        left = left - weight @ left / (weight.sum(-1, keepdim=True) + background)
-    rows, columns = gaussian_sides(places, height, width, radii[-1])
-    among = torch.exp(-apart / (2 * radii[-1] ** 2)) + ridge * torch.eye(places.shape[1], device=places.device, dtype=places.dtype)
-    values = torch.linalg.solve(among, left).transpose(1, 2)[:, :, None]
-    return field + (values * rows.transpose(1, 2)[:, None]) @ columns[:, None]
 
 
 class PointMotion(nn.Module):
@@ -377,6 +296,7 @@ class VQIG(nn.Module):
         self.psi = Descriptor(config)
         self.warp = WarpNetwork(config) if config.warp else None
         self.point_motion = PointMotion(config) if config.warp and config.points else None
+        self.ratio = ExpressionRatio(config.expression_dim, config.ratio_px) if self.point_motion is not None and config.ratio_px else None
         self.encoder = Encoder(codebook.config)
         self.encoder.load_state_dict(codebook.encoder.state_dict())
         # Trained along, E_w unlearns to copy: under losses that average over what cannot be known it blurs the whole picture.
@@ -437,7 +357,12 @@ class VQIG(nn.Module):
             return sigma, image.new_zeros(len(image), 2, image.shape[-2] // 2, image.shape[-1] // 2), image, None
         moved = self._move_points(motion, sigma)
         flow = self.warp(self.warp.encode(image), sigma, motion.points, moved)
-        return sigma, flow, warp_image(image, flow), moved
+        return sigma, flow, self._change_skin(warp_image(image, flow), motion, moved), moved
+
+    def _change_skin(self, warped: Tensor, motion: Motion, moved: Tensor | None) -> Tensor:
+        if self.ratio is None or moved is None:
+            return warped
+        return self.ratio(warped, motion.window[:, motion.window.shape[1] // 2] - motion.source, moved)
 
     def _move_points(self, motion: Motion, sigma: Tensor) -> Tensor | None:
         return None if self.point_motion is None else self.point_motion(sigma, self.psi.change(motion), motion.points)
@@ -568,6 +493,7 @@ class VQIG(nn.Module):
             if self.warp is not None:
                 moved = self._move_points(motion, sigma)
                 warped = warp_image(image, self.warp(source.warp_maps, sigma, points, moved))
+                warped = self._change_skin(warped, motion, moved)
             warped = warped.contiguous(memory_format=torch.channels_last)
             vectors, gate = self.refine(warped, source.codes, source.keys_values, sigma, moved)
             frames = self.decode(vectors, gate, warped)

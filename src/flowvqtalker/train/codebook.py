@@ -49,7 +49,7 @@ class PerceptualTask(Task):
         self.features, self.heads = features, AuxiliaryHeads(features.width)
         self.modules = {"features": features, "heads": self.heads}
         parameters = [*features.parameters(), *self.heads.parameters()]
-        self.optimizers = {"all": torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3)}
+        self.optimizers = {"all": torch.optim.AdamW(parameters, lr=lr, weight_decay=1e-3, fused=True)}
         self.frames, self.sampler = frames, Sampler(frames, stills_share)
         self.batch_size, self.noise_sd, self.precision = batch, noise_sd, precision
 
@@ -113,11 +113,15 @@ class CodebookTask(Task):
     ) -> None:
         self.codebook, self.features, self.weights, self.precision = codebook, features, weights, precision
         self.modules = {"codebook": codebook}
-        self.optimizers = {"codebook": torch.optim.AdamW(codebook.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay)}
+        self.optimizers = {
+            "codebook": torch.optim.AdamW(codebook.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True)
+        }
         self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 else None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
-            self.optimizers["discriminator"] = torch.optim.AdamW(self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0)
+            self.optimizers["discriminator"] = torch.optim.AdamW(
+                self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0, fused=True
+            )
         self.frames, self.sampler = frames, Sampler(frames, stills_share)
         self.validation, self.validation_index = validation, validation.evenly(validation_frames)
         self.batch_size = batch

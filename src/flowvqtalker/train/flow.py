@@ -119,7 +119,7 @@ class ConditionerTask(Task):
         self.audio = AudioBank(clips, net.context)
         self.train_clips, self.held_out = list(train), list(held_out)
         self.modules = {"conditioner": net}
-        self.optimizers = {"adam": torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=settings.conditioner_weight_decay)}
+        self.optimizers = {"adam": torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=settings.conditioner_weight_decay, fused=True)}
         self.ema_names = ("conditioner",)
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -220,7 +220,7 @@ class MotionTask(Task):
         self.window = min(settings.window, max(train.lengths))
         self.modules = {"flow": flow}
         parameters = [p for p in flow.parameters() if p.requires_grad]
-        self.optimizers = {"adam": torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay)}
+        self.optimizers = {"adam": torch.optim.AdamW(parameters, lr=lr, weight_decay=settings.weight_decay, fused=True)}
         self.ema_names = ("flow",)
         self.bits = flow.config.stack.features * math.log(2)
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from flowvqtalker.image.adversarial import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from flowvqtalker.image.data import FrameSet, Sampler, fixed_pairs
+from flowvqtalker.image.geometry import unit_points
 from flowvqtalker.image.layers import autocast
 from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, perceptual_distance
 from flowvqtalker.image.regions import loss_weight
-from flowvqtalker.image.vqig import VQIG, Output, unit_points
+from flowvqtalker.image.vqig import VQIG, Output
 from flowvqtalker.train.codebook import VALIDATION_BATCH, mean_values, psnr_db, region_psnr
 from flowvqtalker.train.loop import Task
 
@@ -87,11 +88,13 @@ class ImagegenTask(Task):
         self.model, self.features, self.weights, self.precision = model, features, weights, precision
         self.modules = {"vqig": model}
         self.part = part
-        self.optimizers = {"vqig": torch.optim.AdamW(self._trained(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay)}
+        self.optimizers = {"vqig": torch.optim.AdamW(self._trained(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)}
         self.discriminator = PatchDiscriminator(discriminator_width) if weights.gan > 0 and part == "codes" else None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
-            self.optimizers["discriminator"] = torch.optim.AdamW(self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0)
+            self.optimizers["discriminator"] = torch.optim.AdamW(
+                self.discriminator.parameters(), lr=lr, betas=(0.5, 0.9), weight_decay=0, fused=True
+            )
         self.frames, self.sampler = frames, Sampler(frames, stills_share, enrolment_share)
         self.validation, self.validation_pairs = validation, fixed_pairs(validation, validation_pairs)
         self.batch_size = batch

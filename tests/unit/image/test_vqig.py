@@ -4,20 +4,16 @@ import pytest
 import torch
 
 from flowvqtalker.checks import ShapeError
+from flowvqtalker.image.geometry import gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
     Motion,
-    gaussian_sides,
-    identity_grid,
     load_vqig,
     make_windows,
     recolour,
     save_vqig,
-    spread_shift,
-    unit_points,
-    warp_image,
 )
-from tests.unit.image.conftest import SIZE, E, make_codebook, make_generator
+from tests.unit.image.conftest import SIZE, E, make_codebook, make_frames, make_generator
 
 LANDMARKS = SIZE * torch.rand(68, 2, generator=torch.Generator().manual_seed(6))
 
@@ -247,3 +243,23 @@ def test_moved_landmarks_carry_the_picture_with_them():
     near = torch.nn.functional.grid_sample(flow, moved[:, None].clamp(-0.95, 0.95), align_corners=False)[:, :, 0].transpose(1, 2)
     inside = (moved.abs() < 0.9).all(-1)
     torch.testing.assert_close(near[inside], (-shift).expand(int(inside.sum()), 2), atol=0.2 * float(shift.abs().max()), rtol=0)
+
+
+def test_the_expression_ratio_changes_the_warped_picture_in_training_and_in_use(codebook):
+    model = make_generator(codebook)
+    frames = make_frames()
+    source, target = torch.tensor([0, 1]), torch.tensor([3, 4])
+    motion = frames.motion(target, source, 2)
+    image = frames.batch(source)
+    plain = model.warp_source(image, motion)[2]
+    assert model.ratio is not None
+    model.ratio.face.copy_(motion.points[0] / motion.points[0].abs().max())
+    model.ratio.maps.normal_(std=0.2)
+    changed = model.warp_source(image, motion)[2]
+    assert (changed - plain).abs().max() > 0.01
+    # Nothing changes in a frame with the source's own coefficients.
+    still = Motion(motion.source[:, None].expand(-1, 5, -1), motion.source, motion.points)
+    torch.testing.assert_close(model.warp_source(image, still)[2], image, atol=1e-4, rtol=0)
+    again = load_vqig(save_vqig(model), codebook)
+    assert again.ratio is not None
+    torch.testing.assert_close(again.ratio.maps, model.ratio.maps)
