@@ -63,13 +63,16 @@ def face_mask(landmarks: Tensor, size_px: int) -> Tensor:
     raised = brows + 0.35 * (root - chin) / 1.0
     points = torch.cat([jaw, brows, raised], 1)
     axis = torch.arange(size_px, device=landmarks.device, dtype=landmarks.dtype)
-    grid = torch.stack([axis[None, :].expand(size_px, -1), axis[:, None].expand(-1, size_px)], -1).reshape(-1, 2)
     # A convex region is the intersection of its supporting half-planes; 48 directions describe the hull to well under a pixel.
     angle = torch.arange(48, device=landmarks.device, dtype=landmarks.dtype) * (2 * torch.pi / 48)
     normals = torch.stack([angle.cos(), angle.sin()], -1)
     reach = (points @ normals.t()).amax(1)
-    inside = ((grid @ normals.t())[None] <= reach[:, None]).all(-1)
-    return inside.reshape(-1, 1, size_px, size_px).float()
+    # In one row each half-plane is a bound on u: an interval a row costs far less than 48 comparisons a pixel.
+    bound = (reach[:, None] - axis[:, None] * normals[:, 1]) / normals[:, 0]
+    to_right = normals[:, 0] > 0
+    low, high = bound[..., ~to_right].amax(-1, keepdim=True), bound[..., to_right].amin(-1, keepdim=True)
+    inside = (axis >= low) & (axis <= high)
+    return inside[:, None].float()
 
 
 def loss_weight(landmarks: Tensor, size_px: int, mouth: float, eyes: float, brows: float = 0.0, face: float = 0.0) -> Tensor:
