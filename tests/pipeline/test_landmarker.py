@@ -38,6 +38,7 @@ def make_ctx(root: Path, backend: str = "trained", **changes) -> SimpleNamespace
     landmarks = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False)
     return SimpleNamespace(
         cfg=LandmarkerParams(**{**values, **changes}), params={"landmarks": landmarks}, seed=1, reads={"corpus": root / "index.csv"},
+        threads=1,
         log=SimpleNamespace(info=lambda *a: None),
     )  # fmt: skip
 
