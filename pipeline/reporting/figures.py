@@ -149,7 +149,7 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
         axis.legend(fontsize=7)
     for axis in axes.flat[len(series) :]:
         axis.set_visible(False)
-    figure.suptitle(f"{training.name}, over steps", fontsize=10)
+    figure.suptitle(f"{training.name}, over steps", fontsize=10, y=1 - 0.15 / height)
     return figure
 
 
