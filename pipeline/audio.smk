@@ -27,4 +27,4 @@ rule audio:
         log_of("audio"),
     threads: 1
     shell:
-        "python -m pipeline.audio merge --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"
+        "python -m pipeline.clipstage --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"

@@ -206,7 +206,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def run_merge(stage: ClipStage, ctx: Context, shards: list[Path], out: Path) -> None:
+def run_merge(ctx: Context, shards: list[Path], out: Path) -> None:
     """Join the shards' tables, lay out the files and write the index; the stage fails when too many clips did."""
     tables = [pd.read_csv(path, keep_default_na=False, dtype=str) for path in shards]
     rows = (
@@ -216,7 +216,7 @@ def run_merge(stage: ClipStage, ctx: Context, shards: list[Path], out: Path) -> 
     )
     doubles = rows["clip"][rows["clip"].duplicated()].unique()
     if len(doubles):
-        raise PipelineError(f"stage '{stage.name}': clip id '{doubles[0]}' is made twice", "give the source files different names or paths")
+        raise PipelineError(f"stage '{ctx.stage}': clip id '{doubles[0]}' is made twice", "give the source files different names or paths")
     folder = out.parent
     out.unlink(missing_ok=True)  # the old index must not vouch for files that are being replaced
     kept: set[Path] = set()
@@ -233,7 +233,7 @@ def run_merge(stage: ClipStage, ctx: Context, shards: list[Path], out: Path) -> 
             row[column] = str(target.relative_to(folder))
     for stray in sorted(path for path in folder.rglob("*") if path.is_file() and path not in kept and path != out):
         stray.unlink()
-    write_index(out, records, stage.name)
+    write_index(out, records, ctx.stage)
     check_failed_share(records, getattr(ctx.cfg, "max_failed_share", 1.0), ctx)
 
 
@@ -257,24 +257,34 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def main(stage: ClipStage) -> None:
-    """Entry point: ``python -m pipeline.<stage> shard --shard 0 --shards 4 ...`` and ``... merge --from a.csv b.csv ...``."""
+    """Entry point of a stage's module: ``python -m pipeline.<stage> shard --shard 0 --shards 4 ...``."""
     parser = argparse.ArgumentParser(description=stage.process.__doc__, allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    shard = verbs.add_parser("shard", parents=[house.base_parser("")], add_help=False)
+    shard = parser.add_subparsers(dest="verb", required=True).add_parser("shard", parents=[house.base_parser("")], add_help=False)
     shard.add_argument("--shard", type=int, required=True)
     shard.add_argument("--shards", type=int, required=True)
-    merge = verbs.add_parser("merge", parents=[house.base_parser("")], add_help=False)
-    merge.add_argument("--from", dest="tables", type=Path, nargs="+", required=True)
     args = parser.parse_args()
     house.set_up_logging()
     house.limit_threads(args.threads)
+    house.guarded(lambda: run_shard(stage, house.make_context(args), args.shard, args.shards, args.out))
+    house.leave()
+
+
+def main_merge() -> None:
+    """Entry point of this module, ``python -m pipeline.clipstage --from a.csv b.csv ...``: the merge of any per-clip stage.
+
+    Nothing of the stage itself is needed for it; without torch it is done before that would be loaded, and all cores wait for it.
+    """
+    parser = house.base_parser("Join the tables of a stage's shards and lay out its files.")
+    parser.add_argument("--from", dest="tables", type=Path, nargs="+", required=True)
+    args = parser.parse_args()
+    house.set_up_logging()
 
     def action() -> None:
         ctx = house.make_context(args)
-        if args.verb == "shard":
-            run_shard(stage, ctx, args.shard, args.shards, args.out)
-        else:
-            run_merge(stage, ctx, args.tables, args.out)
+        run_merge(ctx, args.tables, args.out)
 
     house.guarded(action)
-    house.leave()
+
+
+if __name__ == "__main__":
+    main_merge()

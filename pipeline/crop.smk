@@ -27,4 +27,4 @@ rule crop:
         log_of("crop"),
     threads: 1
     shell:
-        "python -m pipeline.crop merge --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"
+        "python -m pipeline.clipstage --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"

@@ -27,4 +27,4 @@ rule fit3dmm:
         log_of("fit3dmm"),
     threads: 1
     shell:
-        "python -m pipeline.fit3dmm merge --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"
+        "python -m pipeline.clipstage --stamp {input.stamp} --root {ROOT} --from {input.tables} --out {output} 2>&1 | tee {log}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLES_PER_FRAME
 from flowvqtalker.face.camera import crop_camera
+from flowvqtalker.face.pose import euler_to_matrix, matrix_to_euler
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
@@ -23,11 +25,16 @@ from flowvqtalker.landmarks.schema import Landmarker
 from pipeline.backends import make_landmarker
 from pipeline.errors import PipelineError
 from pipeline.facemodel import load_face_model
-from pipeline.media import read_frames, read_sound
+from pipeline.footage import iterate_footage, open_footage
+from pipeline.media import probe, read_frames, read_sound, synthetic_metadata, write_video
 from pipeline.params import read_config, validate
 from pipeline.stages import reads_of, run_root
-from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows, write_synthetic
+from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows
 
+#: Frames that are rendered and handed to the encoder before the next ones are begun: memory does not grow with the speech.
+PIECE_FRAMES = 128
+#: What ``pose`` may say besides the name of a video.
+SAMPLED, STILL = "sampled", "still"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -140,11 +147,75 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
     return Source(picture, result.beta[0], result.pose[0], landmarks[0])
 
 
-def animate(
+def read_head_motion(studio: Studio, path: Path) -> np.ndarray:
+    """Head motion of somebody else, as the change since their first frame with a face.
+
+    Args:
+        studio: the finished run, whose landmark back end and face model are used.
+        path: a video with one face; any size and frame rate.
+
+    Returns:
+        (T, 6) at 25 fps: Euler angles [rad] of the rotation since the first frame, and the translation [cm].
+
+    Raises:
+        PipelineError: the video cannot be read or shows no face.
+    """
+    crop, fit = studio.params["crop"], studio.params["fit3dmm"]
+    found = studio.landmarker.detect_pieces(frames for frames, _ in iterate_footage(open_footage(path)))
+    if not found.present.any():
+        raise PipelineError(f"{path}: no face found in any frame", "name a video that shows one face with --pose, or use sampled or still")
+    box = boxes.static_box(found.landmarks_px, scale=crop.scale, shift_up_share=crop.shift_up_share)
+    landmarks = np.stack([boxes.to_crop(points, box, crop.size_px) for points in found.landmarks_px])
+    camera, config = crop_camera(crop.size_px), fit.fit_config()
+    alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=fit.identity_frames, neutral=False)
+    pose = torch.from_numpy(fit_clip(studio.basis, alpha, landmarks, camera, config).pose).double()
+    rotation = euler_to_matrix(pose[:, :3])
+    turned = matrix_to_euler(rotation @ rotation[:1].transpose(-1, -2))
+    return torch.cat([turned, pose[:, 3:] - pose[:1, 3:]], 1).float().numpy()
+
+
+def follow_head(source_pose: np.ndarray, motion: np.ndarray, n_frames: int) -> np.ndarray:
+    """The source's head moved as another one moved.
+
+    Args:
+        source_pose: (6,) pose of the source [rad, cm].
+        motion: (M, 6) of ``read_head_motion``; a motion that is too short runs back and forth, so that it never jumps.
+        n_frames: frames wanted.
+
+    Returns:
+        (n_frames, 6) float32; where the motion stands at its beginning, the source's own pose.
+    """
+    period = max(1, 2 * len(motion) - 2)
+    place = np.arange(n_frames) % period
+    moved = torch.from_numpy(motion[np.where(place < len(motion), place, period - place)]).double()
+    source = torch.from_numpy(source_pose).double()
+    angles = matrix_to_euler(euler_to_matrix(moved[:, :3]) @ euler_to_matrix(source[None, :3]))
+    return torch.cat([angles, source[3:] + moved[:, 3:]], 1).float().numpy()
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A portrait with the motion that it is about to make.
+
+    Attributes:
+        source: the fitted portrait.
+        beta: (T, E) float32 expression.
+        pose: (T, 6) float32 pose [rad, cm].
+    """
+
+    source: Source
+    beta: np.ndarray
+    pose: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.beta)
+
+
+def perform(
     studio: Studio, portrait: np.ndarray, sound: np.ndarray, *, emotion: str = "neutral", intensity: float = 1.0, seed: int = 0,
-    temperature: float | None = None, still_head: bool = False, name: str = "portrait",
-) -> np.ndarray:  # fmt: skip
-    """Make a portrait speak.
+    temperature: float | None = None, pose: str | Path = SAMPLED, name: str = "portrait",
+) -> Performance:  # fmt: skip
+    """Decide how a portrait moves.
 
     Args:
         studio: the finished run.
@@ -154,11 +225,11 @@ def animate(
         intensity: [0, 1]; neutral ignores it.
         seed: of everything that is drawn; the same seed gives the same video.
         temperature: factor of the latent noise of the expression; None takes the run's.
-        still_head: keep the source's pose instead of sampling head motion.
+        pose: "sampled" draws head motion from PoseFlow, "still" keeps the source's pose, a path takes the head motion of that video.
         name: how messages call the picture.
 
     Returns:
-        (T, S, S, 3) uint8 RGB at 25 fps, T = ceil(S / 640).
+        T = ceil(S / 640) frames of motion at 25 fps.
 
     Raises:
         PipelineError: no face, several faces, no sound, or no trained model.
@@ -184,10 +255,36 @@ def animate(
     )
     warmth = cfg.temperature if temperature is None else temperature
     beta = sample_motion(models.expflow, [request], temperature=warmth, batch=1)[0]
-    pose = np.repeat(source.pose[None], n_frames, 0)
-    if not still_head:
-        pose = sample_motion(models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0]
-    return render_frames(models.vqig, source, beta, pose, batch=cfg.render_batch, precision=cfg.precision)
+    if pose == SAMPLED:
+        return Performance(source, beta, sample_motion(models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0])
+    if pose == STILL:
+        return Performance(source, beta, np.repeat(source.pose[None], n_frames, 0))
+    return Performance(source, beta, follow_head(source.pose, read_head_motion(studio, Path(pose)), n_frames))
+
+
+def render(studio: Studio, performance: Performance) -> Iterator[np.ndarray]:
+    """Frames of a performance, piece by piece: (n, S, S, 3) uint8 RGB, n at most PIECE_FRAMES.
+
+    Each piece is rendered with the neighbours that its first and last windows look at, so that a frame does not depend on where a piece ends.
+    """
+    cfg, vqig = studio.params["generate"], studio.models.vqig
+    reach = vqig.config.window
+    for start in range(0, len(performance), PIECE_FRAMES):
+        stop = min(start + PIECE_FRAMES, len(performance))
+        seen = slice(max(0, start - reach), min(len(performance), stop + reach))
+        frames = render_frames(
+            vqig, performance.source, performance.beta[seen], performance.pose[seen], batch=cfg.render_batch, precision=cfg.precision
+        )
+        yield frames[start - seen.start : stop - seen.start]
+
+
+def animate(studio: Studio, portrait: np.ndarray, sound: np.ndarray, **wishes: Any) -> np.ndarray:
+    """Make a portrait speak: :func:`perform` and :func:`render` in one call.
+
+    Returns:
+        (T, S, S, 3) uint8 RGB at 25 fps, T = ceil(len(sound) / 640).
+    """
+    return np.concatenate(list(render(studio, perform(studio, portrait, sound, **wishes))))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -196,13 +293,26 @@ def run(args: argparse.Namespace) -> None:
     sound = read_sound(args.audio)
     if sound is None:
         raise PipelineError(f"{args.audio}: the file holds no sound", "name a sound file, or a video with sound, with --audio")
-    frames = animate(
+    performance = perform(
         studio, read_portrait(args.source), sound, emotion=args.emotion, intensity=args.intensity, seed=args.seed,
-        temperature=args.temperature, still_head=args.still_head, name=str(args.source),
+        temperature=args.temperature, pose=args.pose, name=str(args.source),
     )  # fmt: skip
+
+    def pictures() -> Iterator[np.ndarray]:
+        with tqdm(total=len(performance), desc=args.out.name, unit="frame", disable=None) as progress:
+            for piece in render(studio, performance):
+                yield from piece
+                progress.update(len(piece))
+
     by = f"flowvqtalker animate, emotion {args.emotion} at {args.intensity:g}, seed {args.seed}"
-    write_synthetic(args.out, frames, sound, crf=studio.params["generate"].crf, by=by)
-    print(f"{args.out}: {len(frames)} frames, {len(frames) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
+    write_video(args.out, pictures(), sound=sound, crf=studio.params["generate"].crf, metadata=synthetic_metadata(by))
+    made = probe(args.out)
+    if made.duration_s is None or abs(made.duration_s - len(performance) / FPS_HZ) > 1.0 / FPS_HZ:
+        raise PipelineError(
+            f"{args.out}: lasts {made.duration_s} s instead of {len(performance) / FPS_HZ:.2f} s",
+            "the disk may be full or the file open elsewhere: write it again to another place",
+        )
+    print(f"{args.out}: {len(performance)} frames, {len(performance) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
 
 
 def _share(text: str) -> float:
@@ -222,7 +332,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--intensity", type=_share, default=1.0, help="strength of the emotion in [0, 1]; level 1, 2, 3 are 1/3, 2/3, 1")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another motion for the same speech")
     parser.add_argument("--temperature", type=float, help="factor of the motion's randomness; the run's own when not given")
-    parser.add_argument("--still-head", action="store_true", help="keep the portrait's pose")
+    parser.add_argument(
+        "--pose", default=SAMPLED, help="sampled (from the speech), still (as in the portrait), or a video whose head motion is followed"
+    )
     parser.add_argument(
         "--config", type=Path, nargs="*", default=[], help="overlays of the run whose models are used, e.g. configs/clips.yaml"
     )

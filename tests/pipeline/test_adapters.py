@@ -70,7 +70,7 @@ def build(sources, folder, monkeypatch, shards=2):
     tables = [folder / f"{shard}.csv" for shard in range(shards)]
     for shard, table in enumerate(tables):
         clipstage.run_shard(corpus.STAGE, ctx, shard, shards, table)
-    clipstage.run_merge(corpus.STAGE, ctx, tables, ctx.out)
+    clipstage.run_merge(ctx, tables, ctx.out)
     return read_index(ctx.out, "corpus").set_index("clip"), ctx.out.parent
 
 

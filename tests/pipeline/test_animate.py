@@ -13,10 +13,10 @@ from tiny_models import SIZE, write_models
 from flowvqtalker.face import make_face_model
 from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.fit.basis import basis_of
-from flowvqtalker.landmarks.schema import Detections
+from flowvqtalker.landmarks.schema import Detections, join_detections
 from pipeline.cli import animate as cli
 from pipeline.errors import PipelineError
-from pipeline.media import probe, read_video, write_sound
+from pipeline.media import probe, read_video, write_sound, write_video
 from pipeline.params import validate_section
 from pipeline.synthesis import Models
 
@@ -45,6 +45,9 @@ class DiscLandmarker:
                 centre = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
                 points[index] = centre + self.shape * 0.8 * (rows.stop - rows.start)
         return Detections(points, np.isfinite(points).all((1, 2)).astype(np.float32))
+
+    def detect_pieces(self, pieces):
+        return join_detections([self.detect(piece, video=True) for piece in pieces])
 
 
 def portrait(*discs: tuple[int, int, int]) -> np.ndarray:
@@ -81,6 +84,50 @@ def test_the_same_seed_gives_the_same_frames_and_another_seed_others(studio, spe
     first, again, other = (cli.animate(studio, picture, speech, emotion="happy", seed=seed) for seed in (3, 3, 4))
     assert first.shape == (11, SIZE, SIZE, 3) and first.dtype == np.uint8  # ten whole frames of sound and a started one
     assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_a_still_head_keeps_the_pose_of_the_portrait(studio, speech):
+    made = cli.perform(studio, portrait((120, 80, 50)), speech, pose=cli.STILL)
+    sampled = cli.perform(studio, portrait((120, 80, 50)), speech)
+    assert np.ptp(made.pose, axis=0).max() == 0 and np.array_equal(made.pose[0], made.source.pose)
+    assert np.array_equal(made.beta, sampled.beta)  # head and face are drawn apart
+
+
+def test_frames_do_not_depend_on_the_pieces_they_are_rendered_in(studio, speech, monkeypatch):
+    made = cli.perform(studio, portrait((120, 80, 50)), speech, emotion="angry")
+    whole = np.concatenate(list(cli.render(studio, made)))
+    monkeypatch.setattr(cli, "PIECE_FRAMES", 4)
+    pieces = list(cli.render(studio, made))
+    assert [len(piece) for piece in pieces] == [4, 4, 3]
+    assert np.abs(np.concatenate(pieces).astype(int) - whole.astype(int)).max() <= 1
+
+
+def test_the_head_follows_a_video(studio, speech, tmp_path):
+    """A face that moves to the right in the video moves the portrait's head to the right; the first frame keeps the portrait's pose."""
+    frames = [portrait((100 + 2 * step, 80, 45)) for step in range(6)]
+    write_video(tmp_path / "driver.mp4", np.stack(frames), crf=4)
+    motion = cli.read_head_motion(studio, tmp_path / "driver.mp4")
+    assert motion.shape == (6, 6) and np.abs(motion[0]).max() < 1e-6
+    still = cli.perform(studio, portrait((120, 80, 50)), speech, pose=cli.STILL)
+    made = cli.perform(studio, portrait((120, 80, 50)), speech, pose=tmp_path / "driver.mp4")
+    np.testing.assert_allclose(made.pose[0], still.pose[0], atol=1e-5)
+    assert made.pose[5, 3] - made.pose[0, 3] > 0.5 and np.array_equal(made.beta, still.beta)
+
+
+def test_a_short_head_motion_runs_back_and_forth():
+    motion = np.zeros((3, 6), np.float32)
+    motion[:, 1], motion[:, 3] = [0.0, 0.1, 0.2], [0.0, 1.0, 2.0]
+    source = np.array([0.0, 0.3, 0.0, 1.0, 2.0, 60.0], np.float32)
+    made = cli.follow_head(source, motion, 6)
+    np.testing.assert_allclose(made[:, 3], [1, 2, 3, 2, 1, 2], atol=1e-6)
+    np.testing.assert_allclose(made[:, 1], [0.3, 0.4, 0.5, 0.4, 0.3, 0.4], atol=1e-6)
+    np.testing.assert_allclose(cli.follow_head(source, motion[:1], 3), np.repeat(source[None], 3, 0), atol=1e-6)
+
+
+def test_a_driver_without_a_face_is_refused(studio, tmp_path):
+    write_video(tmp_path / "empty.mp4", np.full((3, 64, 64, 3), 30, np.uint8))
+    with pytest.raises(PipelineError, match=r"empty\.mp4: no face found"):
+        cli.read_head_motion(studio, tmp_path / "empty.mp4")
 
 
 def test_the_source_is_cropped_and_fitted_like_a_frame(studio):

@@ -45,7 +45,7 @@ def run(stage, ctx, shards=2):
     tables = [ctx.root / f"{shard}.csv" for shard in range(shards)]
     for shard, table in enumerate(tables):
         run_shard(stage, ctx, shard, shards, table)
-    run_merge(stage, ctx, tables, ctx.out)
+    run_merge(ctx, tables, ctx.out)
     return read_index(ctx.out, "audio")
 
 

@@ -72,7 +72,7 @@ def test_the_corpus_of_the_configuration_reads_the_tree(name, data, tmp_path, mo
         "corpus", "", json.dumps({"stage": "corpus", "seed": 1, "params": {}}), tmp_path, out, {}, 1, {"corpus": params["corpus"]}
     )
     clipstage.run_shard(corpus.STAGE, ctx, 0, 1, tmp_path / "0.csv")
-    clipstage.run_merge(corpus.STAGE, ctx, [tmp_path / "0.csv"], out)
+    clipstage.run_merge(ctx, [tmp_path / "0.csv"], out)
     table = read_index(out, "corpus")
     assert (table["status"] == "ok").all()
     for source in params["corpus"].sources:

@@ -117,7 +117,7 @@ def fit(crops: Path, tmp_path: Path, monkeypatch, name: str, asset: str, **chang
         {"crop": crops / "index.csv"}, 1, {"fit3dmm": validate_section("fit3dmm", values)},
     )  # fmt: skip
     run_shard(fit3dmm.STAGE, ctx, 0, 1, tmp_path / "0.csv")
-    run_merge(fit3dmm.STAGE, ctx, [tmp_path / "0.csv"], ctx.out)
+    run_merge(ctx, [tmp_path / "0.csv"], ctx.out)
     row = read_index(ctx.out, "fit3dmm").iloc[0]
     assert row["status"] == "ok", row["reason"]
     return {**read_npz(ctx.out.parent / row["file"]), "row": row}

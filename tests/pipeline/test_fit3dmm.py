@@ -117,7 +117,7 @@ def run(module, ctx: Context, tmp_path: Path, monkeypatch, shards: int = 2, stag
     tables = [tmp_path / f"{shard}.csv" for shard in range(shards)]
     for shard, table in enumerate(tables):
         run_shard(stage or module.STAGE, ctx, shard, shards, table)
-    run_merge(module.STAGE, ctx, tables, ctx.out)
+    run_merge(ctx, tables, ctx.out)
     return read_index(ctx.out, ctx.stage).set_index("clip")
 
 

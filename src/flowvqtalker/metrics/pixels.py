@@ -69,12 +69,12 @@ def psnr_db(generated: np.ndarray, real: np.ndarray, mask: np.ndarray | None = N
     """
     left, right = _pair(generated, real)
     if mask is None:
-        error = np.array([np.square(a - b, dtype=np.float64).mean(axis=-1).mean() for a, b in zip(left, right, strict=True)])
+        error = np.array([np.square(a - b).mean(dtype=np.float64) for a, b in zip(left, right, strict=True)])
     else:
-        squared = np.square(left - right, dtype=np.float64).mean(axis=-1)
-        pixels = mask.sum(axis=(1, 2))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.where(pixels > 0, (squared * mask).sum(axis=(1, 2)) / pixels, np.nan)
+        # Frame by frame: what is in work stays in the processor's cache.
+        error = np.array(
+            [np.square(a[m] - b[m]).mean(dtype=np.float64) if m.any() else np.nan for a, b, m in zip(left, right, mask, strict=True)]
+        )
     with np.errstate(divide="ignore"):
         return -10.0 * np.log10(error)
 

@@ -411,11 +411,12 @@ CALIBRATION_CLIPS = 96
 
 @torch.no_grad()
 def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: int) -> None:
-    """Scale the innovations of rollouts so that generated residuals vary as much as real ones, dimension by dimension.
+    """Scale the innovations of rollouts so that generated residuals vary within a clip as much as real ones, dimension by dimension.
 
     Teacher forcing shows the flow real histories only; in a rollout its own small errors add up, and motion comes out too wide (or
-    too narrow). Each round rolls out training clips and moves the gain by the ratio of root mean squares. The likelihood is
-    untouched.
+    too narrow). Each round rolls out training clips and moves the gain by the ratio of standard deviations within clips. What a real
+    clip keeps from its first frame to its last, as a person's habit or an error of the fit, is no motion: counted in, it makes
+    rollouts wander (measured: 1.8 times the real spread over time instead of 1.3). The likelihood is untouched.
 
     Args:
         flow: Trained flow of kind expression or pose.
@@ -425,11 +426,16 @@ def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: 
     """
     chosen = list(clips[:: -(-len(clips) // CALIBRATION_CLIPS)])
     plans = plans_of(flow, chosen)
-    real = torch.cat([r[1:] for r in _residuals(flow, [target_of(flow, clip) for clip in chosen], plans)]).square().mean(0)
+    real = _variance_within(_residuals(flow, [target_of(flow, clip) for clip in chosen], plans))
     for number in range(rounds):
         requests = [request_of(clip, derive_seed(seed, "calibrate", number, clip.name) % 2**31) for clip in chosen]
-        made = torch.cat([r[1:] for r in _residuals(flow, list(rollout(flow, requests)), plans)]).square().mean(0)
+        made = _variance_within(_residuals(flow, list(rollout(flow, requests)), plans))
         flow.gain.mul_((real / made.clamp_min(1e-6)).sqrt().clamp(0.5, 2.0)).clamp_(0.3, 2.0)
+
+
+def _variance_within(residuals: Sequence[Tensor]) -> Tensor:
+    """(C,) variance around each clip's own mean; the first frame, where a rollout starts from the source, is left out."""
+    return torch.cat([r[1:] - r[1:].mean(0) for r in residuals if len(r) > 2]).square().mean(0)
 
 
 def _residuals(flow: MotionFlow, sequences: Sequence[Tensor], plans: Sequence[Tensor]) -> list[Tensor]:

@@ -48,7 +48,7 @@ def build(folder, monkeypatch, shards):
     for shard in range(shards):
         tables.append(folder / f"{shard}.csv")
         clipstage.run_shard(STAGE, ctx, shard, shards, tables[-1])
-    clipstage.run_merge(STAGE, ctx, tables, out)
+    clipstage.run_merge(ctx, tables, out)
     return out
 
 

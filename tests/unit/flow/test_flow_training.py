@@ -14,7 +14,7 @@ from flowvqtalker.flow.model import load_motion, motion_state
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, stable_prediction
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip, drop_mask, history_of, long_history_of, mel_windows, window_starts
-from flowvqtalker.train.flow import FlowTraining, MotionData, fit_motion, folds_of, make_flow, plans_of
+from flowvqtalker.train.flow import FlowTraining, MotionData, _variance_within, fit_motion, folds_of, make_flow, plans_of
 from flowvqtalker.train.loop import LoopConfig
 
 STACK = StackConfig(53, 8, 2, 16, 4, "transformer", 1, 0.8, "multi", "smm", 50.0, 5.0)
@@ -269,3 +269,11 @@ def test_diagnostics_have_known_answers():
     closed = np.zeros(53)
     closed[[26, 28]] = 1
     assert lip_opening(closed) == 0
+
+
+def test_what_a_clip_keeps_from_end_to_end_is_no_motion_to_the_calibration():
+    generator = torch.Generator().manual_seed(3)
+    moving = [torch.randn(50, 3, generator=generator) for _ in range(40)]
+    offset = [r + 5.0 * torch.randn(1, 3, generator=generator) for r in moving]
+    torch.testing.assert_close(_variance_within(offset), _variance_within(moving), rtol=1e-4, atol=1e-4)
+    assert (_variance_within(moving) - 1).abs().max() < 0.1

@@ -147,3 +147,13 @@ def test_smoothing_keeps_lines_and_blinks():
     assert np.isnan(smooth[7]).all() and np.isfinite(np.delete(smooth, 7, 0)).all()
     noise = np.random.default_rng(0).normal(size=(500, 68, 2))
     assert boxes.smooth_landmarks(noise, 0.5).std() < 0.85
+
+
+def test_boxes_beyond_the_picture_repeat_its_border_wherever_they_lie():
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 255, (2, 40, 50, 3)).astype(np.uint8)
+    for _ in range(300):
+        side, x0, y0 = int(rng.integers(1, 90)), int(rng.integers(-120, 80)), int(rng.integers(-120, 80))
+        rows, columns = np.clip(np.arange(y0, y0 + side), 0, 39), np.clip(np.arange(x0, x0 + side), 0, 49)
+        expected = frames[:, rows[:, None], columns[None]]
+        np.testing.assert_array_equal(boxes.crop_frames(frames, (x0, y0, x0 + side, y0 + side), side), expected)
