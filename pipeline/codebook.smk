@@ -8,6 +8,7 @@ rule codebook:
         log_of("codebook"),
     benchmark:
         benchmark_of("codebook")
+    priority: 5  # the longest chain: codebook, imagegen, generate
     threads: 1
     resources:
         gpu=1,

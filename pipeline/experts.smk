@@ -8,6 +8,7 @@ rule experts:
         log_of("experts"),
     benchmark:
         benchmark_of("experts")
+    priority: 2  # nothing but evaluate waits for them
     threads: 1
     resources:
         gpu=1,

@@ -8,6 +8,7 @@ rule flow:
         log_of("flow", "{variant}"),
     benchmark:
         benchmark_of("flow", "{variant}")
+    priority: 3  # generate waits for it
     threads: 1
     resources:
         gpu=1,

@@ -8,6 +8,7 @@ rule imagegen:
         log_of("imagegen", "{variant}"),
     benchmark:
         benchmark_of("imagegen", "{variant}")
+    priority: 4  # generate waits for it, and it is the longest training
     threads: 1
     resources:
         gpu=1,
