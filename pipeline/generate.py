@@ -24,7 +24,7 @@ from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, read_index, read_npz, write_index, write_npz
 from pipeline.media import probe, read_sound, read_video_at, write_video
 from pipeline.scoredclips import SEEDS, Row, ScoredClip, fitted, scored_clips, source_picture
-from pipeline.synthesis import Models, render_frames, sample_motion, through_codebook, write_synthetic
+from pipeline.synthesis import Models, check_length, render_frames, sample_motion, through_codebook, write_synthetic
 
 #: What drives each method: (expression, pose, sound that is heard by the model). The rest of a method follows from these words.
 METHODS: dict[str, tuple[str, str, str]] = {
@@ -145,9 +145,9 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
         # A re-encoded recording keeps what its source says of itself: the embedded corpus is synthetic, a user's clip is not.
         comment = probe(crops / shown["video"]).metadata.get("comment", "")
         write_video(video, frames, sound=sound, crf=cfg.crf, metadata={"comment": comment})
+        check_length(video, len(frames))
     else:
         write_synthetic(video, frames, sound, crf=cfg.crf, by=f"flowvqtalker, method {method}")
-    check_length(video, len(frames))
     write_npz(folder / f"{clip.clip}.npz", {"beta": beta.astype(np.float32), "pose": pose.astype(np.float32)})
     seed = clip.seed if heard else ""
     return [
@@ -161,13 +161,6 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
             "coefficients": f"{clip.clip}.npz",
         }
     ]
-
-
-def check_length(video: Path, n_frames: int) -> None:
-    """Raise unless the container lasts as long as its frames, within one frame: sound and picture must end together."""
-    declared = probe(video).duration_s
-    if declared is not None and abs(declared - n_frames / FPS_HZ) > 1 / FPS_HZ + 1e-3:
-        raise ClipError(f"the video lasts {declared:.3f} s instead of {n_frames / FPS_HZ:.3f} s")
 
 
 def items_of(ctx: Context, method: str, clips: list[ScoredClip]) -> list[Item]:

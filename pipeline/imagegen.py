@@ -16,6 +16,7 @@ from flowvqtalker.seeding import derive_seed
 from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.loop import run as train
+from flowvqtalker.train.ratio import fit_ratio
 from pipeline.context import Context
 from pipeline.frames import picture_grid, training_frames
 from pipeline.io import read_torch
@@ -61,7 +62,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     model.psi.mean.copy_(mean)
     model.psi.std.copy_(std)
     if model.ratio is not None:
-        explained = model.ratio.fit(frames, cfg.ratio_ridge, cfg.ratio_gain)
+        explained = fit_ratio(model.ratio, frames, cfg.ratio_ridge, cfg.ratio_gain)
         ctx.log.info("expression ratio: %.3f of the variance within persons explained", explained)
     shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("entropy_from", "image_from", "gan_from")}
     result: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from flowvqtalker.audio import compute_mel, mel_windows
+from flowvqtalker.constants import FPS_HZ
 from flowvqtalker.flow.model import load_motion
 from flowvqtalker.flow.motionflow import MotionFlow
 from flowvqtalker.flow.sampling import MotionRequest, rollout
@@ -18,7 +19,7 @@ from flowvqtalker.image.codebook import Codebook, load_codebook
 from flowvqtalker.image.vqig import VQIG, load_vqig
 from pipeline.errors import PipelineError
 from pipeline.io import read_torch
-from pipeline.media import synthetic_metadata, write_video
+from pipeline.media import probe, synthetic_metadata, write_video
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,39 @@ def through_codebook(codebook: Codebook, frames: np.ndarray, *, batch: int, prec
     return np.concatenate(made)
 
 
-def write_synthetic(path: Path, frames: np.ndarray, sound: np.ndarray | None, *, crf: int, by: str) -> None:
-    """Write a generated video with its sound and the statement that it is synthetic; the sound lasts as long as the picture."""
-    write_video(path, frames, sound=sound, crf=crf, metadata=synthetic_metadata(by))
+def write_synthetic(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray | None, *, crf: int, by: str) -> int:
+    """Write a generated video with its sound and the statement that it is synthetic; the sound lasts as long as the picture.
+
+    Args:
+        path: mp4 to write.
+        frames: (H, W, 3) uint8 pictures; an iterator keeps memory flat.
+        sound: (S,) float32 mono at 16 kHz, or None.
+        crf: quality of x264.
+        by: what made it.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        PipelineError: see ``check_length``.
+    """
+    count = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal count
+        for frame in frames:
+            count += 1
+            yield frame
+
+    write_video(path, counted(), sound=sound, crf=crf, metadata=synthetic_metadata(by))
+    check_length(path, count)
+    return count
+
+
+def check_length(video: Path, n_frames: int) -> None:
+    """Raise unless the container lasts as long as its frames, within one frame: sound and picture must end together."""
+    declared = probe(video).duration_s
+    if declared is not None and abs(declared - n_frames / FPS_HZ) > 1 / FPS_HZ + 1e-3:
+        raise PipelineError(
+            f"{video.name} lasts {declared:.3f} s instead of {n_frames / FPS_HZ:.3f} s", "the disk may be full: write it again"
+        )

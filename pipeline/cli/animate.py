@@ -26,10 +26,10 @@ from pipeline.backends import make_landmarker
 from pipeline.errors import PipelineError
 from pipeline.facemodel import load_face_model
 from pipeline.footage import iterate_footage, open_footage
-from pipeline.media import probe, read_frames, read_sound, synthetic_metadata, write_video
+from pipeline.media import read_frames, read_sound
 from pipeline.params import read_config, validate
 from pipeline.stages import reads_of, run_root
-from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows
+from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows, write_synthetic
 
 #: Frames that are rendered and handed to the encoder before the next ones are begun: memory does not grow with the speech.
 PIECE_FRAMES = 128
@@ -305,13 +305,7 @@ def run(args: argparse.Namespace) -> None:
                 progress.update(len(piece))
 
     by = f"flowvqtalker animate, emotion {args.emotion} at {args.intensity:g}, seed {args.seed}"
-    write_video(args.out, pictures(), sound=sound, crf=studio.params["generate"].crf, metadata=synthetic_metadata(by))
-    made = probe(args.out)
-    if made.duration_s is None or abs(made.duration_s - len(performance) / FPS_HZ) > 1.0 / FPS_HZ:
-        raise PipelineError(
-            f"{args.out}: lasts {made.duration_s} s instead of {len(performance) / FPS_HZ:.2f} s",
-            "the disk may be full or the file open elsewhere: write it again to another place",
-        )
+    write_synthetic(args.out, pictures(), sound, crf=studio.params["generate"].crf, by=by)
     print(f"{args.out}: {len(performance)} frames, {len(performance) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
 
 

@@ -89,15 +89,14 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="folder of the other run")
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of this run")
     args = parser.parse_args()
-    agree = []
 
     def action() -> None:
-        lines, same = compare(args.root, args.other)
+        lines, agree = compare(args.root, args.other)
         print("\n".join(lines))
-        agree.append(same)
+        if not agree:
+            raise SystemExit(1)
 
     guarded(action)
-    raise SystemExit(0 if agree[0] else 1)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,12 @@ Source: expression ratio images, Liu, Shan and Zhang, SIGGRAPH 2001; the linear 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_shape
-from flowvqtalker.image.geometry import POINT_RADII, identity_grid, spread_shift, unit_points
-
-if TYPE_CHECKING:
-    from flowvqtalker.image.data import FrameSet
+from flowvqtalker.image.geometry import POINT_RADII, identity_grid, spread_shift
 
 #: Added to brightness in [0, 1] before the logarithm, so that black pixels do not weigh most.
 DARK = 0.08
@@ -28,10 +23,6 @@ DARK = 0.08
 MARGIN, DROP = 0.12, 0.06
 #: Half axes and centre of the soft ellipse that keeps hair and background out, in half sides of the aligned picture.
 ELLIPSE, ELLIPSE_V, ELLIPSE_EDGE = (0.92, 1.05), 0.02, 8.0
-#: Frames of one person that the fit sees at most; more of them add little once many people are seen.
-FRAMES_PER_IDENTITY = 100
-#: Smallest standard deviation of a coefficient that the fit tells from noise.
-LEAST_SD = 0.02
 OUTER_EYES = (36, 45)
 ROTATION_DIM = 3
 
@@ -98,7 +89,7 @@ def mean_face(points: Tensor, rounds: int = 3) -> Tensor:
 class ExpressionRatio(nn.Module):
     """Multiplies a warped face by the ratio that its change of coefficients asks for.
 
-    Starts as nothing (all maps zero); ``fit`` fills it once, before anything is trained behind it.
+    Starts as nothing (all maps zero); ``flowvqtalker.train.ratio.fit_ratio`` fills it once, before anything is trained behind it.
 
     Args:
         expression_dim: E.
@@ -152,47 +143,3 @@ class ExpressionRatio(nn.Module):
         """Pictures (B, 3, H, W) in [0, 1] with landmarks (B, 68, 2) from -1 to 1 -> aligned pictures (B, 3, size_px, size_px)."""
         size = (self.size_px, self.size_px)
         return F.grid_sample(images, face_map(size, self.face.expand_as(points), points), padding_mode="border", align_corners=False)
-
-    @torch.no_grad()
-    def fit(self, frames: FrameSet, ridge: float, gain: float = 1.0) -> float:
-        """Fit the maps: ridge regression of log brightness on coefficients, both as differences from the person's own mean.
-
-        Args:
-            frames: pictures of several people with landmarks and coefficients.
-            ridge: added to the normal equations' diagonal, as a share of the number of frames; coefficients enter standardised.
-            gain: the maps are multiplied by it afterwards. Least squares shrinks them by the ridge and by the noise of fitted coefficients.
-
-        Returns:
-            Share of the variance within persons that is explained inside the mask (at a gain of 1).
-
-        Raises:
-            ValueError: no frame has landmarks and coefficients.
-        """
-        usable = (frames.row >= 0) & torch.isfinite(frames.landmarks).all(-1).all(-1)
-        people = [(usable & (frames.identity == name)).nonzero().squeeze(1) for name in frames.identity[usable].unique()]
-        people = [own[torch.linspace(0, len(own) - 1, min(len(own), FRAMES_PER_IDENTITY)).round().long()] for own in people]
-        if not people:
-            raise ValueError("frames: none has both landmarks and coefficients, from which an expression ratio could be fitted")
-        chosen = torch.cat(people)
-        self.face.copy_(mean_face(unit_points(frames.landmarks[chosen], frames.size_px)))
-        n_features = len(self.spread)
-        known = [frames.coefficients[frames.row[own]][:, :n_features] for own in people]
-        centred = torch.cat([part - part.mean(0) for part in known])
-        self.spread.copy_(centred.std(0, unbiased=False) + LEAST_SD)
-        centred = (centred / self.spread).double()
-        gram = centred.T @ centred + ridge * len(centred) * torch.eye(n_features, dtype=torch.float64)
-        product = torch.zeros(n_features, self.maps[0].numel(), dtype=torch.float64)
-        weight, total, offset = self.mask.double().flatten().repeat(3), 0.0, 0
-        for own in people:
-            points = unit_points(frames.landmarks[own], frames.size_px)
-            aligned = torch.log(self.align(frames.batch(own), points) + DARK).flatten(1).double()
-            aligned -= aligned.mean(0)
-            product += centred[offset : offset + len(own)].T @ aligned
-            total += float((weight * aligned.square()).sum())
-            offset += len(own)
-        maps = torch.linalg.solve(gram, product)
-        # |y - x m|^2 = |y|^2 - 2 m'x'y + m'x'x m, summed over pixels inside the mask.
-        plain = gram - ridge * len(centred) * torch.eye(n_features, dtype=torch.float64)
-        explained = float((weight * maps * (2 * product - plain @ maps)).sum())
-        self.maps.copy_(gain * maps.view_as(self.maps))
-        return explained / max(total, 1e-12)

@@ -189,6 +189,8 @@ def test_state_round_trip_gives_equal_points(trained, tmp_path):
     torch.save(state, tmp_path / "model.pt")
     again = network.TrainedLandmarker.from_state(torch.load(tmp_path / "model.pt", weights_only=True))
     frames, _ = make_pictures(4, 160, 11)
+    folded = network.TrainedLandmarker(*(network.fused(copy.deepcopy(part)) for part in (trained.finder, trained.points, trained.refiner)))
+    np.testing.assert_array_equal(again.detect(frames).landmarks_px, folded.detect(frames).landmarks_px)
     np.testing.assert_allclose(again.detect(frames).landmarks_px, trained.detect(frames).landmarks_px, atol=1e-3)
     with pytest.raises(ValueError, match="not trained"):
         network.TrainedLandmarker.from_state({"skipped": True})
