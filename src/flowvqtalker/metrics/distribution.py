@@ -10,7 +10,7 @@ from flowvqtalker.metrics.base import Accumulator
 def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """Squared Frechet distance of two Gaussians: ``|mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2))``. Lower is better, 0 when equal.
 
-    The trace of the root is computed from the symmetric matrix ``C_a^(1/2) C_b C_a^(1/2)``, whose eigenvalues are those of the product,
+    The trace of the root is computed from the symmetric matrix ``L^T C_b L`` with ``C_a = L L^T``, whose eigenvalues are those of the product,
     so nothing complex appears and singular covariances (fewer frames than dimensions) are allowed.
 
     Args:
@@ -24,9 +24,12 @@ def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, 
 
     Source: Heusel et al., NeurIPS 2017 (arXiv 1706.08500).
     """
-    values, vectors = np.linalg.eigh(cov_a)
-    root = vectors * np.sqrt(np.clip(values, 0.0, None)) @ vectors.T
-    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0.0, None)).sum()
+    try:
+        root = np.linalg.cholesky(cov_a)
+    except np.linalg.LinAlgError:  # singular: a few times slower
+        values, vectors = np.linalg.eigh(cov_a)
+        root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    cross = np.sqrt(np.clip(np.linalg.eigvalsh(root.T @ cov_b @ root), 0.0, None)).sum()
     return max(0.0, float(np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross))
 
 
@@ -74,7 +77,8 @@ def fid(generated: np.ndarray, real: np.ndarray) -> float:
 
 def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """KID's kernel ``(a . b / D + 1)^3`` between (N, D) and (M, D) features: (N, M)."""
-    return (np.asarray(a, np.float64) @ np.asarray(b, np.float64).T / np.shape(a)[1] + 1.0) ** 3
+    product = np.asarray(a, np.float64) @ np.asarray(b, np.float64).T / np.shape(a)[1] + 1.0
+    return product * product * product  # NumPy's power of 3 takes four times as long
 
 
 def kid(generated: np.ndarray, real: np.ndarray) -> float:
