@@ -56,7 +56,7 @@ def make_landmarker(params: LandmarksParams, model_folder: Path, detect_every: i
         if params.backend == "trained":
             from flowvqtalker.landmarks.network import TrainedLandmarker
 
-            return TrainedLandmarker.from_state(read_torch(files["model"]), min_score=params.min_score)
+            return TrainedLandmarker.from_state(read_torch(files["model"]), min_score=params.min_score, precision=params.precision)
         content: dict[str, Any] = {argument: path.read_bytes() for argument, path in files.items()}
         if params.backend == "mediapipe":
             from flowvqtalker.landmarks.mediapipe import MediapipeLandmarker

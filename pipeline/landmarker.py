@@ -234,7 +234,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     }
     for name, net in (("finder", finder), ("points", points), ("refiner", refiner)):
         net.load_state_dict(weights[name])
-    landmarker = network.TrainedLandmarker(finder, points, refiner, min_score=landmarks.min_score)
+    landmarker = network.TrainedLandmarker(finder, points, refiner, min_score=landmarks.min_score, precision=landmarks.precision)
     metrics = measure(landmarker, ctx, table)
     ctx.log.info("held-out identities: %s", {name: round(value, 3) for name, value in metrics.items()})
     folder.publish({"model.pt": network.pack(weights, like=landmarker), "metrics.json": metrics})

@@ -20,3 +20,6 @@ class LandmarksParams(Section):
         ge=0, le=1, description="Gaussian smoothing of the points over time; 0.5 keeps 89 % of a short blink's depth [frames]"
     )
     fan_flip: bool = Field(description="face_alignment only: average with the mirrored picture, at twice the time")
+    precision: Literal["fp32", "bf16"] = Field(
+        description="trained only: number format of the networks' convolutions when they look for points"
+    )

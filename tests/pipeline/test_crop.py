@@ -97,7 +97,7 @@ def make_ctx(root: Path, **changes) -> SimpleNamespace:
     sources = (Source(name="clips", adapter="folder", root=str(root), uses=("codebook", "flow", "imagegen", "judges", "test")),)
     synthetic = {} if "synthetic" in changes else None
     corpus = CorpusParams.model_construct(sources=sources, folder=SPLIT, synthetic=synthetic, max_failed_share=1.0)
-    landmarks = LandmarksParams(backend="mediapipe", min_score=0.5, smooth_sd_frames=0.0, fan_flip=False)
+    landmarks = LandmarksParams(backend="mediapipe", min_score=0.5, smooth_sd_frames=0.0, fan_flip=False, precision="fp32")
     warnings: list[str] = []
     log = SimpleNamespace(
         info=lambda *a: None, warning=lambda text, *a: warnings.append(text % a), exception=lambda *a: warnings.append("exception")
@@ -379,7 +379,7 @@ def test_missing_weights_name_file_source_and_cure(tmp_path, monkeypatch):
     monkeypatch.setenv("FVQT_ASSETS", str(tmp_path))
     monkeypatch.setenv("FVQT_SHARED", str(tmp_path))
     for backend, words in (("mediapipe", "mediapipe/face_landmarker.task"), ("face_alignment", "2DFAN4-11f355bf06.pth.tar")):
-        params = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False)
+        params = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False, precision="fp32")
         with pytest.raises(PipelineError) as caught:
             make_landmarker(params, tmp_path)
         assert words in caught.value.message and "make assets" in caught.value.hint and "https://" in caught.value.hint
@@ -387,7 +387,7 @@ def test_missing_weights_name_file_source_and_cure(tmp_path, monkeypatch):
 
 def test_trained_back_end_refuses_a_folder(tmp_path):
     ctx = make_ctx(tmp_path)
-    ctx.params["landmarks"] = LandmarksParams(backend="trained", min_score=0.5, smooth_sd_frames=0, fan_flip=False)
+    ctx.params["landmarks"] = LandmarksParams(backend="trained", min_score=0.5, smooth_sd_frames=0, fan_flip=False, precision="fp32")
     ctx.reads["corpus"] = tmp_path / "index.csv"
     ctx.reads["corpus"].write_text("clip,status,reason\n")
     with pytest.raises(PipelineError, match="trained"):

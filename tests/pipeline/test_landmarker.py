@@ -35,7 +35,7 @@ def make_ctx(root: Path, backend: str = "trained", **changes) -> SimpleNamespace
         "video_frames_per_clip": 2, "stills_per_clip": 6, "faceless": 4, "validation_samples": 8, "precision": "fp32", "map_weight": 0.05,
         "gap_weight": 0.5, "score_weight": 0.1, "finder": training(), "points": training(channels=(16, 16, 16)), "refiner": training(),
     }  # fmt: skip
-    landmarks = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False)
+    landmarks = LandmarksParams(backend=backend, min_score=0.5, smooth_sd_frames=0, fan_flip=False, precision="fp32")
     return SimpleNamespace(
         cfg=LandmarkerParams(**{**values, **changes}), params={"landmarks": landmarks}, seed=1, reads={"corpus": root / "index.csv"},
         threads=1,

@@ -318,16 +318,25 @@ class TrainedLandmarker:
         points: trained PointNet.
         refiner: trained Refiner.
         min_score: presence below which there is no face, [0, 1].
+        precision: "fp32", or "bf16" for the networks' convolutions and matrix products: a quarter faster where the processor has them;
+            points then differ by 0.03 % of the outer-eye distance on average.
     """
 
-    def __init__(self, finder: FaceFinder, points: PointNet, refiner: Refiner, *, min_score: float = 0.5) -> None:
+    def __init__(self, finder: FaceFinder, points: PointNet, refiner: Refiner, *, min_score: float = 0.5, precision: str = "fp32") -> None:
         self.finder = channels_last(finder.eval())
         self.points = channels_last(points.eval())
         self.refiner = channels_last(refiner.eval())
         self.min_score = min_score
+        self.precision = precision
+
+    def _run(self, network: nn.Module, batch: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of a network in float32, computed in ``precision``."""
+        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            found = network(batch)
+        return tuple(part.float() for part in (found if isinstance(found, tuple) else (found,)))
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], *, min_score: float = 0.5) -> TrainedLandmarker:
+    def from_state(cls, state: dict[str, Any], *, min_score: float = 0.5, precision: str = "fp32") -> TrainedLandmarker:
         """Rebuild from what ``pack`` made, for inference.
 
         Raises:
@@ -341,7 +350,7 @@ class TrainedLandmarker:
         finder.load_state_dict(state["finder"])
         points.load_state_dict(state["points"])
         refiner.load_state_dict(state["refiner"])
-        return cls(fused(finder), fused(points), fused(refiner), min_score=min_score)
+        return cls(fused(finder), fused(points), fused(refiner), min_score=min_score, precision=precision)
 
     @torch.inference_mode()
     def find(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -357,7 +366,7 @@ class TrainedLandmarker:
         side = box[2] - box[0]
         scores, places = [], []
         for piece in schema.pieces_of(frames, BATCH_FRAMES):
-            logit, centre, log_size = self.finder(to_batch(boxes.crop_frames(piece, box, self.finder.size_px)))
+            logit, centre, log_size = self._run(self.finder, to_batch(boxes.crop_frames(piece, box, self.finder.size_px)))
             scores.append(logit.sigmoid().numpy())
             corner = np.array(box[:2], np.float32)
             places.append(np.concatenate([from_unit(centre.numpy(), side) + corner, log_size.exp().numpy()[:, None] * side], axis=1))
@@ -370,7 +379,8 @@ class TrainedLandmarker:
         for start in range(0, len(frames), BATCH_FRAMES):
             some = slice(start, start + BATCH_FRAMES)
             rough = [crop_box(*place) for place in places[some]]
-            points = from_unit(self.points(to_batch(_cut(frames[some], rough, self.points.size_px))).numpy(), self.points.size_px)
+            (seen,) = self._run(self.points, to_batch(_cut(frames[some], rough, self.points.size_px)))
+            points = from_unit(seen.numpy(), self.points.size_px)
             points = [boxes.from_crop(one, box, self.points.size_px) for one, box in zip(points, rough, strict=True)]
             around = [patch_box(one) for one in points]
             patches = torch.from_numpy(_cut(frames[some], around, align.PATCH_PX))
@@ -393,7 +403,7 @@ class TrainedLandmarker:
         """
         matrix = align.similarity(self.refiner.template[None].expand(len(coarse), -1, -1), coarse)
         image = align.look(patches, matrix, self.refiner.size_px).contiguous(memory_format=torch.channels_last)
-        points, scores = self.refiner(image)
+        points, scores = self._run(self.refiner, image)
         return align.apply(matrix, points), scores.clamp(0, 1)
 
     def detect(self, frames: np.ndarray, *, video: bool = True) -> Detections:

@@ -208,6 +208,17 @@ def test_folding_the_normalisations_changes_no_number():
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
+def test_half_the_precision_moves_points_by_little(trained):
+    frames, _ = make_pictures(6, 160, 13)
+    state = network.pack({name: getattr(trained, name).state_dict() for name in ("finder", "points", "refiner")}, like=trained)
+    full, half = (network.TrainedLandmarker.from_state(state, precision=precision).detect(frames) for precision in ("fp32", "bf16"))
+    assert half.landmarks_px.dtype == half.blendshapes.dtype == half.score.dtype == np.float32
+    np.testing.assert_array_equal(half.present, full.present)
+    one, two = (found.landmarks_px[full.present] for found in (half, full))
+    assert 0 < np.linalg.norm(one - two, axis=-1).mean() / schema.outer_eye_distance(two).mean() < 0.01
+    assert np.abs(half.blendshapes - full.blendshapes)[full.present].mean() < 0.01
+
+
 def test_pieces_are_joined(trained):
     frames, _ = make_pictures(6, 160, 12)
     found = trained.detect_pieces([frames[:4], frames[4:]])
