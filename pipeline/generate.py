@@ -102,7 +102,9 @@ class Work:
         motion: dict[str, dict[str, np.ndarray]] = {clip.clip: {} for clip in clips}
         for name, kind in wanted:
             temperature = cfg.pose_temperature if kind == "poseflow" else cfg.temperature
-            rows = sample_motion(getattr(self.models, kind), requests, temperature=temperature, batch=cfg.rollout_batch)
+            rows = sample_motion(
+                getattr(self.models, kind), requests, temperature=temperature, guidance=cfg.emotion_guidance, batch=cfg.rollout_batch
+            )
             for clip, row in zip(clips, rows, strict=True):
                 motion[clip.clip][name] = row
         return motion
@@ -263,7 +265,7 @@ def run_long(ctx: Context) -> None:
             seed = derive_seed(ctx.seed, "generate long", index, row[0].clip, sample) % SEEDS
             requests.append(MotionRequest(speech, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, seed))
     batch = max(cfg.rollout_batch, 1)
-    beta = sample_motion(work.models.expflow, requests, temperature=cfg.temperature, batch=batch)
+    beta = sample_motion(work.models.expflow, requests, temperature=cfg.temperature, guidance=cfg.emotion_guidance, batch=batch)
     pose = sample_motion(work.models.poseflow, requests, temperature=cfg.pose_temperature, batch=batch)
     shape = (len(rows), cfg.long_seeds, n_frames, -1)
     arrays = {

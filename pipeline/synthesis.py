@@ -95,10 +95,12 @@ def speech_windows(samples: np.ndarray, n_frames: int) -> torch.Tensor:
     return torch.from_numpy(mel_windows(compute_mel(samples), n_frames))
 
 
-def sample_motion(flow: MotionFlow, requests: Sequence[MotionRequest], *, temperature: float, batch: int) -> list[np.ndarray]:
+def sample_motion(
+    flow: MotionFlow, requests: Sequence[MotionRequest], *, temperature: float, batch: int, guidance: float = 1.0
+) -> list[np.ndarray]:
     """Coefficients (T, C) float32 of every request, in order."""
     with torch.inference_mode():
-        return [motion.numpy() for motion in rollout(flow, requests, temperature=temperature, batch=batch)]
+        return [motion.numpy() for motion in rollout(flow, requests, temperature=temperature, guidance=guidance, batch=batch)]
 
 
 def render_frames(vqig: VQIG, source: Source, beta: np.ndarray, pose: np.ndarray, *, batch: int, precision: str) -> np.ndarray:

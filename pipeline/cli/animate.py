@@ -19,7 +19,7 @@ from flowvqtalker.face.pose import euler_to_matrix, matrix_to_euler
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
-from flowvqtalker.flow.sampling import MotionRequest
+from flowvqtalker.flow.sampling import MOST_INTENSE, MotionRequest
 from flowvqtalker.landmarks import boxes
 from flowvqtalker.landmarks.schema import Landmarker
 from pipeline.backends import make_landmarker
@@ -222,7 +222,7 @@ def perform(
         portrait: (H, W, 3) uint8 RGB picture with one face.
         sound: (S,) float32 mono at 16 kHz in [-1, 1], at least one frame (40 ms).
         emotion: one of EMOTIONS.
-        intensity: [0, 1]; neutral ignores it.
+        intensity: [0, 1.5], up to 1 as learnt; neutral ignores it.
         seed: of everything that is drawn; the same seed gives the same video.
         temperature: factor of the latent noise of the expression; None takes the run's.
         pose: "sampled" draws head motion from PoseFlow, "still" keeps the source's pose, a path takes the head motion of that video.
@@ -237,8 +237,8 @@ def perform(
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion: expected one of {', '.join(EMOTIONS)}, got {emotion!r}")
-    if not 0 <= intensity <= 1:
-        raise ValueError(f"intensity: expected [0, 1], got {intensity}")
+    if not 0 <= intensity <= MOST_INTENSE:
+        raise ValueError(f"intensity: expected [0, {MOST_INTENSE}], got {intensity}")
     n_frames = -(-len(sound) // SAMPLES_PER_FRAME)
     if n_frames == 0:
         raise PipelineError("the sound is empty", "use at least 40 ms of speech")
@@ -254,7 +254,7 @@ def perform(
         seed,
     )
     warmth = cfg.temperature if temperature is None else temperature
-    beta = sample_motion(models.expflow, [request], temperature=warmth, batch=1)[0]
+    beta = sample_motion(models.expflow, [request], temperature=warmth, guidance=cfg.emotion_guidance, batch=1)[0]
     if pose == SAMPLED:
         return Performance(source, beta, sample_motion(models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0])
     if pose == STILL:
@@ -309,10 +309,10 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(performance)} frames, {len(performance) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
 
 
-def _share(text: str) -> float:
+def _intensity(text: str) -> float:
     value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, 1], got {text}")
+    if not 0 <= value <= MOST_INTENSE:
+        raise argparse.ArgumentTypeError(f"expected a number in [0, {MOST_INTENSE}], got {text}")
     return value
 
 
@@ -323,7 +323,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--audio", type=Path, required=True, help="speech: a sound file or a video with sound")
     parser.add_argument("--out", type=Path, required=True, help="mp4 to write")
     parser.add_argument("--emotion", choices=EMOTIONS, default="neutral")
-    parser.add_argument("--intensity", type=_share, default=1.0, help="strength of the emotion in [0, 1]; level 1, 2, 3 are 1/3, 2/3, 1")
+    parser.add_argument(
+        "--intensity", type=_intensity, default=1.0, help="strength of the emotion in [0, 1.5]; level 1, 2, 3 are 1/3, 2/3, 1"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another motion for the same speech")
     parser.add_argument("--temperature", type=float, help="factor of the motion's randomness; the run's own when not given")
     parser.add_argument(

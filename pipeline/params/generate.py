@@ -23,6 +23,9 @@ class GenerateParams(Section):
     imagegen_variant: str = Field(description="variant of `imagegen` that draws")
     temperature: float = Field(ge=0, le=2, description="factor of the latent noise of ExpFlow [1]")
     pose_temperature: float = Field(ge=0, le=2, description="factor of the latent noise of PoseFlow [1]")
+    emotion_guidance: float = Field(
+        ge=0, le=3, description="factor of what the expression owes to the emotion; above 1 it is shown more than it was learnt [1]"
+    )
     crf: int = Field(ge=0, le=51, description="x264 quality of every video, real or generated [1]")
     rollout_batch: int = Field(ge=1, le=4096, description="clips rolled out together [clips]")
     render_batch: int = Field(ge=1, le=512, description="frames rendered together [frames]")

@@ -149,7 +149,7 @@ def test_a_small_face_behind_does_not_disturb(studio):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"emotion": "bored"}, "emotion: expected one of neutral"), ({"intensity": 1.5}, "intensity")]
+    ("values", "message"), [({"emotion": "bored"}, "emotion: expected one of neutral"), ({"intensity": 1.6}, "intensity")]
 )
 def test_wrong_wishes_are_refused(studio, speech, values, message):
     with pytest.raises(ValueError, match=message):

@@ -24,6 +24,8 @@ from flowvqtalker.seeding import numpy_generator
 
 #: Frames whose static tokens are embedded at once; bounds the memory of long rollouts, never changes a result.
 CHUNK_FRAMES = 256
+#: Largest intensity that can be asked for; training knows intensities up to 1.
+MOST_INTENSE = 1.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class MotionRequest:
         beta0: (E,) expression of the source frame.
         pose0: (6,) pose of the source frame [rad, cm].
         emotion: Label; -1 draws one from the mixture.
-        intensity: [0, 1].
+        intensity: [0, MOST_INTENSE]; up to 1 as in training, beyond by guidance.
         seed: The clip's and sample's own seed.
     """
 
@@ -51,6 +53,8 @@ class MotionRequest:
         check_finite("windows", self.windows)
         if len(self.windows) == 0:
             raise ValueError("windows: no frame to make")
+        if not 0 <= self.intensity <= MOST_INTENSE:
+            raise ValueError(f"intensity: expected [0, {MOST_INTENSE}], got {self.intensity}")
 
 
 def plan_around(plan: Tensor) -> Tensor:
@@ -80,9 +84,19 @@ class Rollout:
         requests: Rows; clips may differ in length (a shorter one goes on over silence and is cut by the caller).
         temperature: Factor of the latent noise.
         latent_rho: Correlation of the noise of neighbouring frames; None takes the flow's own.
+        guidance: Factor of what the plan owes to the emotion: its difference to the plan for a neutral face with the same speech. The flow's
+            conditions stay those of the unguided plan, and what it adds to the plan stays the same. Without conditioners it does nothing.
+            Source: the idea of classifier-free guidance (Ho and Salimans, arXiv 2207.12598) on a mean instead of a score.
     """
 
-    def __init__(self, flow: MotionFlow, requests: Sequence[MotionRequest], temperature: float, latent_rho: float | None = None) -> None:
+    def __init__(
+        self,
+        flow: MotionFlow,
+        requests: Sequence[MotionRequest],
+        temperature: float,
+        latent_rho: float | None = None,
+        guidance: float = 1.0,
+    ) -> None:
         self.flow, self.temperature = flow, temperature
         self.rho = flow.config.latent_rho if latent_rho is None else latent_rho
         config = flow.config
@@ -93,15 +107,21 @@ class Rollout:
         labels = [r.emotion if r.emotion >= 0 else self._any_label(r.seed) for r in requests]
         intensity = torch.tensor([r.intensity for r in requests])
         self.weights = emotion_weights(torch.tensor(labels), intensity, config.stack.labels).to(reference)
+        strength = guidance * intensity.clamp_min(1).to(reference)
         self.longest = max(len(r.windows) for r in requests)
-        features, plans = [], []
+        features, plans, guided = [], [], []
         for row, request in enumerate(requests):
             silence = request.windows.new_full((flow.context, WINDOW_STEPS, N_MELS), SILENCE)
             windows = torch.cat([silence, request.windows, silence]).to(reference).unsqueeze(0)
             features.append(self._padded(flow.audio(windows)[0]))
-            plans.append(self._padded(flow.plan(windows, self.x0[row : row + 1], self.weights[row : row + 1])[0]))
-        self.features, self.plan = torch.stack(features), torch.stack(plans)
-        self.around = plan_around(self.plan)
+            plan = flow.plan(windows, self.x0[row : row + 1], self.weights[row : row + 1])[0]
+            plans.append(self._padded(plan))
+            if strength[row] != 1 and flow.config.kind == "expression":
+                neutral = emotion_weights(torch.zeros(1, dtype=torch.int64), torch.zeros(1), config.stack.labels).to(reference)
+                plan = plan + (strength[row] - 1) * (plan - flow.plan(windows, self.x0[row : row + 1], neutral)[0])
+            guided.append(self._padded(plan))
+        self.features, self.plan = torch.stack(features), torch.stack(guided)
+        self.around = plan_around(torch.stack(plans))
         rows, dims = self.x0.shape
         self.past = self.x0.new_zeros(rows, flow.lead, dims)
         self.noise: Tensor | None = None
@@ -159,6 +179,7 @@ def rollout(
     *,
     temperature: float = 1.0,
     latent_rho: float | None = None,
+    guidance: float = 1.0,
     batch: int = 32,
     chunk: int = CHUNK_FRAMES,
 ) -> Iterator[Tensor]:
@@ -169,12 +190,13 @@ def rollout(
         requests: Any number of clips and samples.
         temperature: Factor of the latent noise; 1 samples the learned distribution.
         latent_rho: Correlation of neighbouring noise; None takes the flow's own.
+        guidance: Factor of the emotion's part of the plan; see ``Rollout``. 1 samples the learned distribution.
         batch: Rows that are rolled out together; changes speed only.
         chunk: Frames whose conditions are embedded at once; changes memory only.
     """
     for first in range(0, len(requests), batch):
         rows = requests[first : first + batch]
-        running = Rollout(flow, rows, temperature, latent_rho)
+        running = Rollout(flow, rows, temperature, latent_rho, guidance)
         made = torch.cat([running.advance(chunk) for _ in range(0, running.longest, chunk)], 1)
         for row, request in zip(made, rows, strict=True):
             yield row[: len(request.windows)].to(torch.float32).cpu()

@@ -65,6 +65,36 @@ def test_seeds_temperature_and_emotion_matter_and_repeat():
     assert not torch.allclose(first, sad)
 
 
+@pytest.mark.parametrize("model", ["flow", "regression"])
+def test_guidance_adds_the_emotions_part_of_the_plan_and_nothing_else(model):
+    flow, request = make(model=model), ask(10, 1)
+    flow.low.fill_(-100.0)
+    flow.high.fill_(100.0)
+    plain, guided = (next(rollout(flow, [request], guidance=guidance)).double() for guidance in (1.0, 1.8))
+    assert torch.equal(plain.float(), next(rollout(flow, [request])))
+    silence = request.windows.new_full((flow.context, 16, 80), -4.0)
+    windows, x0 = (
+        torch.cat([silence, request.windows, silence]).double().unsqueeze(0),
+        flow.standardise(request.beta0.double()).unsqueeze(0),
+    )
+    weights = torch.zeros(2, 8).double()
+    weights[0, 0] = weights[1, 0] = 1
+    weights[1, 0], weights[1, 3] = 0.3, 0.7
+    part = flow.plan(windows, x0, weights[1:]) - flow.plan(windows, x0, weights[:1])
+    assert part.abs().max() > 1e-3
+    assert torch.allclose(guided - plain, 0.8 * part[0] * flow.sd, atol=1e-6)
+
+
+def test_neutral_knows_no_guidance_and_intensities_above_one_are_guidance():
+    flow, request = make(), ask(10, 1)
+    calm = dataclasses.replace(request, emotion=0, intensity=0.0)
+    assert torch.equal(*(next(rollout(flow, [calm], guidance=guidance)) for guidance in (1.0, 1.8)))
+    full, more = (dataclasses.replace(request, intensity=intensity) for intensity in (1.0, 1.5))
+    assert torch.equal(next(rollout(flow, [full], guidance=1.5)), next(rollout(flow, [more])))
+    with pytest.raises(ValueError, match="intensity"):
+        dataclasses.replace(request, intensity=1.6)
+
+
 def test_regression_is_deterministic():
     flow = make(model="regression")
     first, other = (next(rollout(flow, [dataclasses.replace(ask(10, 1), seed=s)])) for s in (1, 2))
