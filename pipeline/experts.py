@@ -140,7 +140,9 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
 
     if any(clip.mel is not None and len(clip.mel) >= cfg.syncnet.segment_frames for clip in train_clips):
         sizes = {"size_px": cfg.syncnet.mouth_px, "width": cfg.syncnet.width, "dim": cfg.syncnet.dim}
-        sync = SyncTask(SyncNet(**sizes), train_clips, val_clips, cfg.syncnet.lr, cfg.syncnet.batch, cfg.syncnet.segment_frames)
+        sync = SyncTask(
+            SyncNet(**sizes), train_clips, val_clips, cfg.syncnet.lr, cfg.syncnet.batch, cfg.syncnet.segment_frames, cfg.precision
+        )
         fit(ctx, folder, "syncnet", sync, cfg.syncnet, "sync_loss" if sync.val else None)
         keep("syncnet", "syncnet", sync.network, sizes, sync_accuracy(sync.network, [clip for clip in test_clips if clip.mel is not None]))
     else:
@@ -165,6 +167,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             cfg.emotion.frames,
             cfg.emotion.stills,
             cfg.emotion.expression_weight,
+            cfg.precision,
         )
         fit(ctx, folder, "emotion", feeling, cfg.emotion, "emotion_loss" if feeling.val else None)
         keep(
@@ -185,7 +188,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
         "n_identities": max(1, len(names)),
         "n_emotions": len(EMOTIONS),
     }
-    look = FeatureTask(FeatureNet(**sizes), train_pictures, val_pictures, cfg.features.lr, cfg.features.batch)
+    look = FeatureTask(FeatureNet(**sizes), train_pictures, val_pictures, cfg.features.lr, cfg.features.batch, cfg.precision)
     fit(ctx, folder, "features", look, cfg.features, "features_loss" if len(val_pictures.frames) else None)
     look.val = replace(test_pictures)
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import model_validator
 
 from pipeline.params.base import Field, Section
@@ -59,3 +61,4 @@ class ExpertsParams(Section):
     syncnet: SyncJudge
     emotion: EmotionJudge
     features: FeatureJudge
+    precision: Literal["fp32", "bf16"] = Field(description="number format of the convolutions in training; judges always judge in fp32")

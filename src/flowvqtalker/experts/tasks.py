@@ -71,14 +71,18 @@ def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
 
 
 class _JudgeTask:
-    """Common parts: one network, one AdamW, an averaged copy."""
+    """Common parts: one network, one AdamW, an averaged copy; ``precision`` is that of the networks' convolutions in training, losses are float32."""
 
-    def __init__(self, network: nn.Module, lr: float, weight_decay: float) -> None:
+    def __init__(self, network: nn.Module, lr: float, weight_decay: float, precision: str) -> None:
+        self.precision = precision
         self.modules: dict[str, nn.Module] = {"network": network}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "network": torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98), fused=True)
         }
         self.ema_names: tuple[str, ...] = ("network",)
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
 class SyncTask(_JudgeTask):
@@ -91,10 +95,13 @@ class SyncTask(_JudgeTask):
         lr: Learning rate.
         batch: Segments a step.
         segment: Frames of a segment.
+        precision: "fp32" or "bf16".
     """
 
-    def __init__(self, network: SyncNet, train: list[Clip], val: list[Clip], lr: float, batch: int, segment: int) -> None:
-        super().__init__(network, lr, 0.02)
+    def __init__(
+        self, network: SyncNet, train: list[Clip], val: list[Clip], lr: float, batch: int, segment: int, precision: str = "fp32"
+    ) -> None:
+        super().__init__(network, lr, 0.02, precision)
         self.network, self.batch, self.segment = network, batch, segment
         self.train = [clip for clip in train if clip.mel is not None and clip.mouths is not None and len(clip.mouths) >= segment]
         self.val = [clip for clip in val if clip.mel is not None and clip.mouths is not None]
@@ -117,7 +124,9 @@ class SyncTask(_JudgeTask):
         return pictures, sound
 
     def losses(self, batch: tuple[Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        loss = contrastive_loss(self.network.embed_video(batch[0]), self.network.embed_audio(batch[1]), self.network.log_temperature)
+        with self._autocast(batch[0]):
+            video, audio = self.network.embed_video(batch[0]), self.network.embed_audio(batch[1])
+        loss = contrastive_loss(video.float(), audio.float(), self.network.log_temperature)
         yield "network", loss, {"sync_loss": float(loss.detach())}
 
     def validate(self, step: int) -> dict[str, float]:
@@ -183,6 +192,7 @@ class EmotionTask(_JudgeTask):
         clips, frames: Clips a step and frames of each.
         stills: Single pictures a step.
         expression_weight: Weight of telling the expression coefficients.
+        precision: "fp32" or "bf16".
     """
 
     def __init__(
@@ -196,8 +206,9 @@ class EmotionTask(_JudgeTask):
         frames: int,
         stills: int,
         expression_weight: float,
+        precision: str = "fp32",
     ) -> None:
-        super().__init__(network, lr, 0.05)
+        super().__init__(network, lr, 0.05, precision)
         if any(clip.usual is None for clip in [*train, *val]):
             raise ValueError("clips: give them their persons' usual faces first (with_usual_faces)")
         self.network, self.clips, self.frames, self.stills, self.weight = network, clips, frames, stills, expression_weight
@@ -256,7 +267,8 @@ class EmotionTask(_JudgeTask):
     def losses(self, batch: tuple[_Faces, _Faces], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
         videos, stills = batch
         usual = torch.cat([videos.usual.repeat_interleave(videos.pictures.shape[1], dim=0), stills.usual])
-        features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]), usual)
+        with self._autocast(usual):
+            features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]), usual).float()
         labels = torch.cat([videos.labels.repeat_interleave(videos.pictures.shape[1]), stills.labels])
         per_frame = self.network.frame_verdict(features)
         loss = F.cross_entropy(per_frame, labels, label_smoothing=0.05)
@@ -352,8 +364,8 @@ def pictures_of(frames: np.ndarray, landmarks_px: np.ndarray, emotion: np.ndarra
 class FeatureTask(_JudgeTask):
     """Train the feature network on single crops: identity, emotion, landmarks, damage."""
 
-    def __init__(self, network: FeatureNet, train: Pictures, val: Pictures, lr: float, batch: int) -> None:
-        super().__init__(network, lr, 0.05)
+    def __init__(self, network: FeatureNet, train: Pictures, val: Pictures, lr: float, batch: int, precision: str = "fp32") -> None:
+        super().__init__(network, lr, 0.05, precision)
         self.network, self.train, self.val, self.batch = network, train, val, batch
 
     def draw(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -367,8 +379,7 @@ class FeatureTask(_JudgeTask):
             "identity": torch.from_numpy(self.train.identity[chosen]),
         }
 
-    def _terms(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        features = self.network(batch["pictures"])
+    def _terms(self, batch: dict[str, Tensor], features: Tensor) -> dict[str, Tensor]:
         known = ~torch.isnan(batch["landmarks"]).any(dim=1)
         terms = {
             "damage": F.mse_loss(self.network.damage(features), batch["damage"]),
@@ -382,7 +393,9 @@ class FeatureTask(_JudgeTask):
         return terms
 
     def losses(self, batch: dict[str, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        terms = self._terms(batch)
+        with self._autocast(batch["pictures"]):
+            features = self.network(batch["pictures"]).float()
+        terms = self._terms(batch, features)
         loss = 4.0 * terms["damage"] + 10.0 * terms["landmarks"] + terms["emotion"] + 0.5 * terms["identity"]
         yield "network", loss, {f"features_{name}": float(value.detach()) for name, value in terms.items()}
 
@@ -398,7 +411,7 @@ class FeatureTask(_JudgeTask):
             "emotion": torch.from_numpy(self.val.emotion),
             "identity": torch.full((len(self.val.frames),), -1),
         }
-        terms = self._terms(batch)
+        terms = self._terms(batch, self.network(pictures))
         loss = 4.0 * terms["damage"] + 10.0 * terms["landmarks"] + terms["emotion"]
         return {
             "features_loss": float(loss.detach()),
