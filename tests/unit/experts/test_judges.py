@@ -130,6 +130,25 @@ def test_syncnet_learns_which_sound_belongs_to_which_lips():
     assert sync_score(*wrong).lse_d > sync_score(video, audio).lse_d
 
 
+def test_half_precision_trains_towards_the_same_losses():
+    clips = [toy_clip(seed, frames=20, emotion=seed % 3, person=f"p{seed // 3}") for seed in range(6)]
+    found: dict[str, list[float]] = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        sync = SyncTask(SyncNet(32, 8, 16), clips, [], 1e-3, 4, 16, precision)
+        feeling = EmotionTask(
+            EmotionNet(32, 8, 16, 8, 0, 0.0), with_usual_faces(clips), with_usual_faces(clips), EXPRESSIONS, 1e-3, 4, 3, 0, 0.0, precision
+        )
+        for task in (sync, feeling):
+            ((_, loss, _),) = task.losses(task.draw(0, torch.Generator().manual_seed(1)), 0)
+            loss.backward()
+            assert loss.dtype == torch.float32
+            assert all(p.grad is None or p.grad.dtype == torch.float32 for p in task.network.parameters())
+            found.setdefault(precision, []).append(float(loss.detach()))
+    assert found["fp32"] != found["bf16"]
+    np.testing.assert_allclose(found["bf16"], found["fp32"], rtol=0.03)
+
+
 def test_contrastive_loss_is_small_only_for_pairs_that_match():
     codes = torch.nn.functional.normalize(torch.randn(2, 10, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
     scale = torch.tensor(3.5)
