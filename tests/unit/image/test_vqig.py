@@ -7,7 +7,11 @@ from flowvqtalker.checks import ShapeError
 from flowvqtalker.image.geometry import gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
+    LEAST_GAPS,
+    LOWER,
+    UPPER,
     Motion,
+    keep_apart,
     load_vqig,
     make_windows,
     recolour,
@@ -243,6 +247,25 @@ def test_moved_landmarks_carry_the_picture_with_them():
     near = torch.nn.functional.grid_sample(flow, moved[:, None].clamp(-0.95, 0.95), align_corners=False)[:, :, 0].transpose(1, 2)
     inside = (moved.abs() < 0.9).all(-1)
     torch.testing.assert_close(near[inside], (-shift).expand(int(inside.sum()), 2), atol=0.2 * float(shift.abs().max()), rtol=0)
+
+
+def test_lids_and_lips_meet_and_never_cross():
+    generator = torch.Generator().manual_seed(7)
+    source = torch.rand(3, 68, 2, generator=generator) * 0.2
+    source[:, list(LOWER), 1] = source[:, list(UPPER), 1] + 0.1
+    assert torch.equal(keep_apart(source, source), source)
+    closed = source.clone()
+    closed[:, list(UPPER), 1] += 0.25  # far below the lower lids and lips
+    met = keep_apart(closed, source)
+    gaps = met[:, list(LOWER), 1] - met[:, list(UPPER), 1]
+    torch.testing.assert_close(gaps, torch.tensor(LEAST_GAPS).expand(3, -1), atol=1e-6, rtol=0)
+    middle = (closed[:, list(LOWER), 1] + closed[:, list(UPPER), 1]) / 2
+    torch.testing.assert_close((met[:, list(LOWER), 1] + met[:, list(UPPER), 1]) / 2, middle)
+    others = [point for point in range(68) if point not in (*UPPER, *LOWER)]
+    assert torch.equal(met[:, others], closed[:, others])
+    # A source whose detected lids lie nearer than that, or cross, is shown as it is.
+    source[:, list(LOWER), 1] = source[:, list(UPPER), 1] - 0.01
+    assert torch.equal(keep_apart(source, source), source)
 
 
 def test_the_expression_ratio_changes_the_warped_picture_in_training_and_in_use(codebook):
