@@ -156,8 +156,7 @@ def write_synthetic(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray 
 
 def check_length(video: Path, n_frames: int) -> None:
     """Raise unless the container lasts as long as its frames, within one frame: sound and picture must end together."""
-    declared = probe(video).duration_s
-    if declared is not None and abs(declared - n_frames / FPS_HZ) > 1 / FPS_HZ + 1e-3:
-        raise PipelineError(
-            f"{video.name} lasts {declared:.3f} s instead of {n_frames / FPS_HZ:.3f} s", "the disk may be full: write it again"
-        )
+    lasts, expected = probe(video).duration_s, n_frames / FPS_HZ
+    if lasts is None or abs(lasts - expected) > 1 / FPS_HZ + 1e-3:
+        said = "names no duration" if lasts is None else f"lasts {lasts:.3f} s"
+        raise PipelineError(f"{video}: {said}, its {n_frames} frames last {expected:.3f} s", "the disk may be full: write it again")

@@ -131,8 +131,10 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
     import matplotlib.pyplot as plt
 
     series = series_of(training.history, curve_points)
-    if not series:
+    moving = {name: splits for name, splits in series.items() if any(len(np.unique(curve[:, 1])) > 1 for curve in splits.values())}
+    if not moving:
         return None
+    still, series = len(series) - len(moving), moving
     columns = min(4, len(series))
     rows = -(-len(series) // columns)
     width, height = 3.1 * columns, 2.2 * rows + 0.3
@@ -149,7 +151,10 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
         axis.legend(fontsize=7)
     for axis in axes.flat[len(series) :]:
         axis.set_visible(False)
-    figure.suptitle(f"{training.name}, over steps", fontsize=10, y=1 - 0.15 / height)
+    title = f"{training.name}, over steps" + (
+        f"; left out: {still} {'value that never changes' if still == 1 else 'values that never change'}" if still else ""
+    )
+    figure.suptitle(title, fontsize=10, y=1 - 0.15 / height)
     return figure
 
 

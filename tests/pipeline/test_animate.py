@@ -18,7 +18,7 @@ from pipeline.cli import animate as cli
 from pipeline.errors import PipelineError
 from pipeline.media import probe, read_video, write_sound, write_video
 from pipeline.params import validate_section
-from pipeline.synthesis import Models
+from pipeline.synthesis import Models, check_length, write_synthetic
 
 #: A coloured disc stands for a face; its colour tells the landmarker below where a face is.
 FACE = (210, 160, 130)
@@ -195,3 +195,13 @@ def test_without_a_trained_model_the_cure_is_named(tmp_path, monkeypatch):
     config = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text())
     with pytest.raises(PipelineError, match="no trained model"):
         cli.Studio(config).folder("codebook")
+
+
+def test_a_video_that_does_not_last_as_long_as_its_frames_is_named(tmp_path: Path) -> None:
+    video, frames = tmp_path / "out é.mp4", np.zeros((20, 32, 32, 3), np.uint8)
+    assert write_synthetic(video, iter(frames), None, crf=30, by="a test") == 20
+    check_length(video, 21)  # one frame is the container's rounding
+    for said in (18, 22):
+        with pytest.raises(PipelineError, match=f"its {said} frames last") as caught:
+            check_length(video, said)
+        assert str(video) in caught.value.message and "write it again" in caught.value.hint

@@ -25,10 +25,10 @@ from pipeline.params.report import ReportParams
 from pipeline.report import run
 from pipeline.reporting.charts import line_chart, ticks
 from pipeline.reporting.columns import _WORDS, COLUMNS, FURTHER, METHODS
-from pipeline.reporting.figures import closure
+from pipeline.reporting.figures import _training_figure, closure
 from pipeline.reporting.gallery import choose_clips
 from pipeline.reporting.page import check_rows
-from pipeline.reporting.results import read_results
+from pipeline.reporting.results import Training, read_results
 from pipeline.reporting.tables import best_methods, format_number
 
 ISSUE_COLUMNS = (
@@ -383,6 +383,16 @@ def test_small_helpers() -> None:
         [{"name": "a", "value": 1, "pass": np.True_}, {"name": "b", "value": None, "pass": None}, {"value": 2.0, "pass": None}]
     )
     assert [check["word"] for check in checks] == ["pass", "not measured", "no target"]
+
+
+def test_training_figures_leave_out_what_never_changes(tmp_path: Path) -> None:
+    rows = [(step, "train", name, value) for step in range(5) for name, value in (("loss", 1.0 / (1 + step)), ("ceiling", 31.5))]
+    history = pd.DataFrame(rows, columns=["step", "split", "name", "value"])
+    figure = _training_figure(Training("flow/full", history, {}, (), None), 50)
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == ["loss"]
+    assert "1 value that never changes" in figure.get_suptitle()
+    assert _training_figure(Training("flow/full", history[history["name"] == "ceiling"], {}, (), None), 50) is None
 
 
 def test_gallery_prefers_strong_levels_and_alternates_identities(report: Path) -> None:

@@ -324,7 +324,7 @@ class _Subset:
         for limited, by in self.model.limits:
             lower = torch.minimum(beta[..., limited], beta[..., by])
             beta = torch.cat([beta[..., :limited], lower[..., None], beta[..., limited + 1 :]], dim=-1)
-        lead = torch.broadcast_shapes(alpha.shape[:-1], beta.shape[:-1])
+        lead = np.broadcast_shapes(alpha.shape[:-1], beta.shape[:-1])  # torch's own first imports sympy: a second in every process
         points = (t["mean"] + alpha @ t["identity"] + beta @ t["expression"]).expand(*lead, -1).reshape(*lead, -1, 3)
         for number in range(len(self.contacts)):
             axis = t[f"axis{number}"]

@@ -19,9 +19,8 @@ from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.basis import LandmarkBasis
 from flowvqtalker.fit.projection import first_pose, project_with_jacobian
+from flowvqtalker.landmarks.schema import GAP_PAIRS
 
-#: Upper and lower lids, and inner lips: pairs whose distance is worth more than their places (iBUG indices).
-GAP_PAIRS = ((37, 41), (38, 40), (43, 47), (44, 46), (61, 67), (62, 66), (63, 65))
 _JAW_LINE = range(17)
 _OUTER_EYES = (36, 45)
 

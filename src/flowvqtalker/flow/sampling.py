@@ -108,6 +108,7 @@ class Rollout:
         intensity = torch.tensor([r.intensity for r in requests])
         self.weights = emotion_weights(torch.tensor(labels), intensity, config.stack.labels).to(reference)
         strength = guidance * intensity.clamp_min(1).to(reference)
+        neutral = emotion_weights(torch.zeros(1, dtype=torch.int64), torch.zeros(1), config.stack.labels).to(reference)
         self.longest = max(len(r.windows) for r in requests)
         features, plans, guided = [], [], []
         for row, request in enumerate(requests):
@@ -116,8 +117,7 @@ class Rollout:
             features.append(self._padded(flow.audio(windows)[0]))
             plan = flow.plan(windows, self.x0[row : row + 1], self.weights[row : row + 1])[0]
             plans.append(self._padded(plan))
-            if strength[row] != 1 and flow.config.kind == "expression":
-                neutral = emotion_weights(torch.zeros(1, dtype=torch.int64), torch.zeros(1), config.stack.labels).to(reference)
+            if strength[row] != 1 and config.kind == "expression":
                 plan = plan + (strength[row] - 1) * (plan - flow.plan(windows, self.x0[row : row + 1], neutral)[0])
             guided.append(self._padded(plan))
         self.features, self.plan = torch.stack(features), torch.stack(guided)

@@ -43,6 +43,7 @@ from flowvqtalker.image.layers import (
     zero_init,
 )
 from flowvqtalker.image.ratio import ExpressionRatio
+from flowvqtalker.landmarks.schema import GAP_PAIRS, LIP_PAIRS
 
 POSE_DIM = 6
 N_POINTS = 68
@@ -54,10 +55,8 @@ MARKED_POINTS = slice(17, 68)
 MARK_RADIUS = 0.75
 
 
-#: Landmarks that meet and never cross: upper and lower lids, inner lips.
-UPPER, LOWER = (37, 38, 43, 44, 61, 62, 63), (41, 40, 47, 46, 67, 66, 65)
-#: Least distance of each such pair [half sides of the picture]: detected lids stay about a pixel of 128 apart when they are closed, lips touch.
-LEAST_GAPS = (*[0.015] * 4, *[0.0] * 3)
+#: Least distance of each of `GAP_PAIRS` [half sides of the picture]: detected lids stay about a pixel of 128 apart when closed, lips touch.
+LEAST_GAPS = tuple(0.0 if pair in LIP_PAIRS else 0.015 for pair in GAP_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ def keep_apart(points: Tensor, source: Tensor) -> Tensor:
     Coefficients of a closed and squinting eye ask for more than closed lids. Without this the warp turns inside out there and draws the
     eye a second time. It acts along v, and allows every pair the distance that it has in the source's landmarks (B, 68, 2).
     """
-    upper, lower = list(UPPER), list(LOWER)
+    upper, lower = map(list, zip(*GAP_PAIRS, strict=True))
     least = torch.minimum(points.new_tensor(LEAST_GAPS), source[:, lower, 1] - source[:, upper, 1])
     half = F.relu(least - (points[:, lower, 1] - points[:, upper, 1])) / 2
     shift = torch.zeros_like(points[..., 1])

@@ -208,7 +208,6 @@ _POINT_WEIGHTS = np.ones(N_LANDMARKS, np.float32)
 _POINT_WEIGHTS[list(schema.EYES)] = 2.0
 _POINT_WEIGHTS[list(schema.MOUTH)] = 2.0
 _POINT_WEIGHTS[list(schema.JAW)] = 0.5
-_GAPS = (*schema.RIGHT_LID_PAIRS, *schema.LEFT_LID_PAIRS, *schema.LIP_PAIRS)
 
 
 def point_error(points: Tensor, truth: Tensor, *, gap_weight: float) -> tuple[Tensor, dict[str, float]]:
@@ -226,7 +225,7 @@ def point_error(points: Tensor, truth: Tensor, *, gap_weight: float) -> tuple[Te
     unit = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp_min(1e-3)[:, None]
     weights = torch.as_tensor(_POINT_WEIGHTS, device=points.device)
     distance = (points - truth).square().sum(dim=-1).add(1e-8).sqrt() / unit
-    first, second = (list(side) for side in zip(*_GAPS, strict=True))
+    first, second = (list(side) for side in zip(*schema.GAP_PAIRS, strict=True))
     gap = ((points[:, first] - points[:, second]) - (truth[:, first] - truth[:, second])).norm(dim=-1) / unit
     loss = (distance * weights).sum(dim=1).mean() / weights.sum() + gap_weight * gap.mean()
     return loss, {"error": float(distance.detach().mean()), "gap": float(gap.detach().mean())}

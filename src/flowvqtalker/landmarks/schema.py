@@ -52,6 +52,8 @@ FLIP = (
 RIGHT_LID_PAIRS = ((37, 41), (38, 40))
 LEFT_LID_PAIRS = ((43, 47), (44, 46))
 LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+#: All of them: pairs whose distance is worth more than their places, and which meet and never cross.
+GAP_PAIRS = (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS, *LIP_PAIRS)
 
 
 def has_face(landmarks_px: np.ndarray) -> np.ndarray:

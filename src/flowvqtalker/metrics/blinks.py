@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import wasserstein_distance
 
 from flowvqtalker.metrics.base import Accumulator
 
@@ -160,6 +159,8 @@ def interval_distance_s(a_s: np.ndarray, b_s: np.ndarray) -> float:
     Pitfalls: intervals inside short clips are short (compare clips of equal length); few blinks make it large by chance: print the value of two
     halves of the real data beside it.
     """
+    from scipy.stats import wasserstein_distance  # here: it takes a second to import, and scoring a clip does not need it
+
     a, b = np.asarray(a_s, np.float64).ravel(), np.asarray(b_s, np.float64).ravel()
     return float(wasserstein_distance(a, b)) if a.size and b.size else float("nan")
 

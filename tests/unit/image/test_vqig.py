@@ -8,8 +8,6 @@ from flowvqtalker.image.geometry import gaussian_sides, identity_grid, spread_sh
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
     LEAST_GAPS,
-    LOWER,
-    UPPER,
     Motion,
     keep_apart,
     load_vqig,
@@ -17,6 +15,7 @@ from flowvqtalker.image.vqig import (
     recolour,
     save_vqig,
 )
+from flowvqtalker.landmarks.schema import GAP_PAIRS
 from tests.unit.image.conftest import SIZE, E, make_codebook, make_frames, make_generator
 
 LANDMARKS = SIZE * torch.rand(68, 2, generator=torch.Generator().manual_seed(6))
@@ -252,19 +251,20 @@ def test_moved_landmarks_carry_the_picture_with_them():
 def test_lids_and_lips_meet_and_never_cross():
     generator = torch.Generator().manual_seed(7)
     source = torch.rand(3, 68, 2, generator=generator) * 0.2
-    source[:, list(LOWER), 1] = source[:, list(UPPER), 1] + 0.1
+    upper, lower = (list(side) for side in zip(*GAP_PAIRS, strict=True))
+    source[:, lower, 1] = source[:, upper, 1] + 0.1
     assert torch.equal(keep_apart(source, source), source)
     closed = source.clone()
-    closed[:, list(UPPER), 1] += 0.25  # far below the lower lids and lips
+    closed[:, upper, 1] += 0.25  # far below the lower lids and lips
     met = keep_apart(closed, source)
-    gaps = met[:, list(LOWER), 1] - met[:, list(UPPER), 1]
+    gaps = met[:, lower, 1] - met[:, upper, 1]
     torch.testing.assert_close(gaps, torch.tensor(LEAST_GAPS).expand(3, -1), atol=1e-6, rtol=0)
-    middle = (closed[:, list(LOWER), 1] + closed[:, list(UPPER), 1]) / 2
-    torch.testing.assert_close((met[:, list(LOWER), 1] + met[:, list(UPPER), 1]) / 2, middle)
-    others = [point for point in range(68) if point not in (*UPPER, *LOWER)]
+    middle = (closed[:, lower, 1] + closed[:, upper, 1]) / 2
+    torch.testing.assert_close((met[:, lower, 1] + met[:, upper, 1]) / 2, middle)
+    others = [point for point in range(68) if point not in (*upper, *lower)]
     assert torch.equal(met[:, others], closed[:, others])
     # A source whose detected lids lie nearer than that, or cross, is shown as it is.
-    source[:, list(LOWER), 1] = source[:, list(UPPER), 1] - 0.01
+    source[:, lower, 1] = source[:, upper, 1] - 0.01
     assert torch.equal(keep_apart(source, source), source)
 
 
