@@ -87,15 +87,15 @@ def base_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def make_context(args: argparse.Namespace) -> Context:
-    """Context from parsed options; the stamp decides stage, variant and parameters."""
+def make_context(args: argparse.Namespace, **instead: Path) -> Context:
+    """Context from parsed options; the stamp decides stage, variant and parameters. ``instead`` names files read in place of a hand-over."""
     text = args.stamp.read_text()
     stamp = json.loads(text)
     name = stamp["stage"]
     sections = {section: validate_section(section, values) for section, values in stamp["params"].items()}
     config = {**stamp["params"], "name": stamp["name"], "seed": stamp["seed"]}
     config.setdefault("generate", stamp["params"].get("generate", {}))
-    reads = {upstream: args.root / path for upstream, path in reads_of(config, name).items()}
+    reads = {upstream: args.root / path for upstream, path in reads_of(config, name).items()} | instead
     missing = [str(path) for path in reads.values() if not path.exists()]
     if missing:
         raise PipelineError(f"stage '{name}' needs {missing[0]}, which does not exist", f"run `snakemake --cores all {missing[0]}`")

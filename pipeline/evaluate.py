@@ -73,6 +73,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     one = verbs.add_parser("method", parents=[house.base_parser("")], add_help=False)
     one.add_argument("--method", required=True, help="row of the result table")
+    one.add_argument("--generated", type=Path, required=True, help="table of the method's clips")
     every = verbs.add_parser("merge", parents=[house.base_parser("")], add_help=False)
     every.add_argument("--from", dest="tables", type=Path, nargs="+", required=True, help="per-clip tables")
     args = parser.parse_args()
@@ -80,11 +81,10 @@ def main() -> None:
     house.limit_threads(args.threads)
 
     def action() -> None:
-        ctx = house.make_context(args)
         if args.verb == "method":
-            score(ctx, args.method)
+            score(house.make_context(args, generate=args.generated), args.method)
         else:
-            merge(ctx, args.tables)
+            merge(house.make_context(args), args.tables)
 
     house.guarded(action)
 

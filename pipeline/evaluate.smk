@@ -1,6 +1,7 @@
+# Reads its own method's table, not that of all: a method is scored as soon as it is made.
 rule evaluate_method:
     input:
-        **reads("evaluate"),
+        **{**reads("evaluate"), "generate": at("data/generate/{method}/index.csv")},
         stamp=stamp("evaluate"),
     output:
         at("reports/evaluate/{method}.csv"),
@@ -10,7 +11,7 @@ rule evaluate_method:
         benchmark_of("evaluate", "{method}")
     threads: 1
     shell:
-        "python -m pipeline.evaluate method --method {wildcards.method} --stamp {input.stamp} --root {ROOT}"
+        "python -m pipeline.evaluate method --method {wildcards.method} --generated {input.generate} --stamp {input.stamp} --root {ROOT}"
         " --threads {threads} --out {output} 2>&1 | tee {log}"
 
 

@@ -11,6 +11,7 @@ rule generate_method:
         log_of("generate", "{method}"),
     benchmark:
         benchmark_of("generate", "{method}")
+    priority: 1  # before the scoring of what is made already
     threads: 1
     shell:
         "python -m pipeline.generate method --method {wildcards.method} --stamp {input.stamp} --root {ROOT}"
