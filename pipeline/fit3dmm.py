@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowvqtalker.face.camera import crop_camera
+from flowvqtalker.face.camera import Camera, crop_camera
 from flowvqtalker.face.model import FaceModel
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
 from flowvqtalker.fit.light import SkinPatches, estimate_light
 from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
-from flowvqtalker.fit.solver import FitConfig, calibrate, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames
+from flowvqtalker.fit.solver import Fit, FitConfig, calibrate, fit_clip, fit_identity_of_clip, outer_eye_distance_px, present_frames
 from flowvqtalker.render.pytorch3d import make_rasterizer
 from pipeline.clipstage import ClipError, ClipStage, Item, main
 from pipeline.context import Context
 from pipeline.facemodel import face_model_file, load_face_model
 from pipeline.io import file_sha256, ok_rows, read_index, read_npz, write_npz
 from pipeline.media import read_video_at
+from pipeline.params.fit3dmm import PhotometricParams
 
 #: Frames of a long clip handled at once when pixels are needed.
 CHUNK_FRAMES = 250
@@ -90,16 +91,9 @@ def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict
     if ctx.cfg.light or ctx.cfg.photometric.enabled:
         frames = arrays["frames"] if stills else read_video_at(loaded.folder_in / row["video"])
         frames = frames[: len(landmarks)]
-        for start in range(0, len(frames), CHUNK_FRAMES):
-            part = slice(start, min(start + CHUNK_FRAMES, len(frames)))
-            pixels = torch.as_tensor(frames[part]).permute(0, 3, 1, 2).float() / 255
-            coefficients = (torch.as_tensor(x) for x in (fit.alpha, fit.beta[part], fit.pose[part]))
-            light[part] = estimate_light(pixels, loaded.skin, *coefficients, camera).numpy()
+        light[: len(frames)] = light_of(frames, fit, loaded.skin, camera)
         if ctx.cfg.photometric.enabled:
-            settings = ctx.cfg.photometric.model_dump(exclude={"enabled", "rasterizer"})
-            fit = refine_photometric(
-                loaded.model, fit, frames, light, camera, PhotometricConfig(**settings), make_rasterizer(ctx.cfg.photometric.rasterizer)
-            )
+            fit = refined(frames, fit, light, loaded.model, camera, ctx.cfg.photometric)
     eyes_px = float(outer_eye_distance_px(torch.as_tensor(landmarks[present_frames(landmarks)])))
     arrays_out = {"alpha": fit.alpha, "beta": fit.beta, "pose": fit.pose, "light": light, "error_px": fit.error_px}
     write_npz(folder / f"{item.clip}.npz", arrays_out)
@@ -113,6 +107,23 @@ def process(item: Item, loaded: Loaded, ctx: Context, folder: Path) -> list[dict
             "at_bound_share": fit.at_bound_share,
         }
     ]
+
+
+def light_of(frames: np.ndarray, fit: Fit, skin: SkinPatches, camera: Camera) -> np.ndarray:
+    """(F, 27) light of frames (F, H, W, 3) uint8 under a fit of at least as many, some at a time."""
+    light = np.zeros((len(frames), 27), dtype=np.float32)
+    for start in range(0, len(frames), CHUNK_FRAMES):
+        part = slice(start, min(start + CHUNK_FRAMES, len(frames)))
+        pixels = torch.as_tensor(frames[part]).permute(0, 3, 1, 2).float() / 255
+        coefficients = (torch.as_tensor(x) for x in (fit.alpha, fit.beta[part], fit.pose[part]))
+        light[part] = estimate_light(pixels, skin, *coefficients, camera).numpy()
+    return light
+
+
+def refined(frames: np.ndarray, fit: Fit, light: np.ndarray, model: FaceModel, camera: Camera, params: PhotometricParams) -> Fit:
+    """The fit after its photometric term."""
+    config = PhotometricConfig(**params.model_dump(exclude={"enabled", "rasterizer"}))
+    return refine_photometric(model, fit, frames, light, camera, config, make_rasterizer(params.rasterizer))
 
 
 def enrolled_person(row: dict[str, Any], loaded: Loaded, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,8 @@ class Fit3dmmParams(Section):
     smooth_fast_sd: float = Field(gt=0, le=5, description="ordinary change of blinks, jaw and mouth between frames [1]")
     smooth_angle_rad: float = Field(gt=0, le=1, description="ordinary turn of the head between frames [rad]")
     smooth_shift_cm: float = Field(gt=0, le=10, description="ordinary shift of the head between frames [cm]")
+    smooth_gain: float = Field(ge=0, le=100, description="further ordinary change in motion [low-passed change a frame]")
+    smooth_fast_gain: float = Field(ge=0, le=100, description="the same for blinks, jaw and mouth")
     neutral_sd_share: float = Field(gt=0, le=1, description="factor on expression_sd for the identity's neutral enrolment frames [1]")
     identity_frames: int = Field(ge=1, le=200, description="frames that decide the identity [frames]")
     iterations: int = Field(ge=1, le=100, description="Gauss-Newton steps of the frames [steps]")

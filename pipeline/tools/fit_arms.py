@@ -27,16 +27,14 @@ from flowvqtalker.face.model import FaceModel
 from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.agreement import correlation, rotation_error_deg
 from flowvqtalker.fit.basis import basis_of
-from flowvqtalker.fit.light import SkinPatches, estimate_light
-from flowvqtalker.fit.photometric import PhotometricConfig, refine_photometric
+from flowvqtalker.fit.light import SkinPatches
 from flowvqtalker.fit.solver import Fit, fit_clip, fit_identity_of_clip
 from flowvqtalker.landmarks.boxes import to_crop
-from flowvqtalker.render.pytorch3d import make_rasterizer
 from pipeline import context as house
 from pipeline.errors import PipelineError
 from pipeline.evaluation.checks import true_pose
 from pipeline.facemodel import load_face_model
-from pipeline.fit3dmm import expected_beta
+from pipeline.fit3dmm import expected_beta, light_of, refined
 from pipeline.io import atomic_path, ok_rows, read_index, read_npz, write_text
 from pipeline.media import read_video_at
 from pipeline.params import read_config, validate
@@ -110,11 +108,7 @@ def fit_landmarks(clip: TrueClip, model: FaceModel, params: Fit3dmmParams) -> Fi
 def refine(clip: TrueClip, fit: Fit, model: FaceModel, params: Fit3dmmParams) -> Fit:
     """The photometric term on top."""
     camera = crop_camera(int(clip.row["size_px"]))
-    pixels = torch.as_tensor(clip.frames).permute(0, 3, 1, 2).float() / 255
-    alpha, beta, pose = (torch.as_tensor(part) for part in (fit.alpha, fit.beta, fit.pose))
-    light = estimate_light(pixels, SkinPatches.of(model), alpha, beta, pose, camera).numpy()
-    config = PhotometricConfig(**params.photometric.model_dump(exclude={"enabled", "rasterizer"}))
-    return refine_photometric(model, fit, clip.frames, light, camera, config, make_rasterizer(params.photometric.rasterizer))
+    return refined(clip.frames, fit, light_of(clip.frames, fit, SkinPatches.of(model), camera), model, camera, params.photometric)
 
 
 def surface_mm(model: FaceModel, alpha: np.ndarray, beta: np.ndarray, true_alpha: np.ndarray, true_beta: np.ndarray) -> float:

@@ -6,8 +6,10 @@ Reads crop and fit3dmm of a run whose landmark back end gives dense points (`med
 held_out_pct       median distance of the dense points that the fit has not seen to the fitted surface [% of the outer-eye distance, points 36-45];
                    where they lie on the surface is learnt from the clips of other people, so at least two are needed.
 seen_pct           the same for the 68 landmarks the fit was given.
-shake_raw, shake_fit  root mean square second difference over time of the 68 landmarks while they rest, as detected and of the fitted head [same unit].
+still_frames       frames in which nine tenths of the 68 landmarks rest.
+shake_raw, shake_fit  root mean square second difference over time of the 68 landmarks in those frames, as detected and of the fitted head [same unit].
 calmer             shake_raw / shake_fit.
+calmer_points      the same over single points that rest, whatever the rest of the face does (a mouth that talks moves what hangs on it).
 blinks, blink_height  blinks in the detected landmarks, and the median share of their depth that the fitted head keeps.
 at_bound           share of the coefficients that lie at their bound.
 With a neutral clip of the same person a second table follows: mean coefficients by emotion, in standard deviations of the neutral clip above it.
@@ -41,6 +43,7 @@ from flowvqtalker.metrics.fit import (
     blink_heights,
     match_surface,
     point_errors_pct,
+    still_frames,
     still_points,
 )
 from pipeline import context as house
@@ -57,6 +60,8 @@ N_SKIN = 468
 MATCH_FRAMES, ERROR_FRAMES = 10, 60
 #: Bound of the low-passed speed of a point at rest [% of the outer-eye distance per frame].
 REST_SPEED_PCT = 0.25
+#: Fewer still frames of a clip say nothing.
+LEAST_STILL = 6
 #: Coefficients of the second table, left and right averaged.
 SHOWN = ("mouthSmile", "jawOpen", "browInnerUp", "browOuterUp", "browDown", "eyeWide", "eyeSquint", "noseSneer", "mouthFrown", "mouthStretch")  # fmt: skip
 
@@ -152,14 +157,16 @@ def measure(clips: list[FittedClip], model: FaceModel) -> pd.DataFrame:
         errors = np.full(1, np.nan)
         if place is not None:
             errors = point_errors_pct(place.of(clip.project(model, frames, True)), clip.dense[frames][:, held_out], raw[frames])
-        rest = still_points(raw, REST_SPEED_PCT)
-        shake = [acceleration_pct(points, rest) for points in (raw, fitted)]
+        rest, still = still_points(raw, REST_SPEED_PCT), still_frames(raw, REST_SPEED_PCT)
+        everywhere = np.repeat(still[:, None], rest.shape[1], 1) if still.sum() >= LEAST_STILL else np.zeros_like(rest)
+        shake = [acceleration_pct(points, everywhere) for points in (raw, fitted)]
+        single = [acceleration_pct(points, rest) for points in (raw, fitted)]
         heights = blink_heights(raw, fitted)
         rows.append(
             {
                 "clip": clip.row["clip"], "n_frames": len(raw), "held_out_pct": np.median(errors), "held_out_p90_pct": np.quantile(errors, 0.9),
-                "seen_pct": np.median(point_errors_pct(fitted[frames], raw[frames], raw[frames])), "rest_share": rest.mean(),
-                "shake_raw": shake[0], "shake_fit": shake[1], "calmer": shake[0] / shake[1], "blinks": len(heights),
+                "seen_pct": np.median(point_errors_pct(fitted[frames], raw[frames], raw[frames])), "still_frames": still.sum(),
+                "shake_raw": shake[0], "shake_fit": shake[1], "calmer": shake[0] / shake[1], "calmer_points": single[0] / single[1], "blinks": len(heights),
                 "blink_height": np.median(heights) if len(heights) else np.nan, "at_bound": clip.at_bound,
             }
         )  # fmt: skip

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import solveh_banded
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from torch import Tensor
+from torch.nn import functional
 
 from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.face.pose import transform
@@ -26,6 +29,8 @@ _OUTER_EYES = (36, 45)
 
 #: Largest Gauss-Newton step per iteration: rad, cm, coefficient units.
 _MAX_STEP = (0.35, 5.0, 0.5)
+#: Low pass that tells motion from noise: its standard deviation, and the window whose largest speed counts [frames].
+_SLOW_SD, _SLOW_REACH = 1.5, 7
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,12 @@ class FitConfig:
         blendshape_sd: the same around the landmark back end's blendshape scores, where it gives them.
         asymmetry_sd: prior standard deviation of a difference between the left and right of a shape, before its factor.
         identity_sd: prior standard deviation of an identity coefficient [its spread over people].
-        smooth_sd: change between neighbouring frames that is ordinary for slow shapes [coefficient].
+        smooth_sd: change between neighbouring frames that is ordinary for slow shapes at rest [coefficient].
         smooth_fast_sd: the same for blinks, jaw and mouth.
         smooth_angle_rad: the same for head angles.
         smooth_shift_cm: the same for the head's place.
+        smooth_gain: how much more change is ordinary in motion, in units of the coefficient's low-passed speed; 0 smooths alike everywhere.
+        smooth_fast_gain: the same for blinks, jaw and mouth.
         neutral_sd_share: factor on the prior standard deviation for frames known to be neutral (enrolment).
         iterations: Gauss-Newton steps of the frames.
         identity_iterations: Gauss-Newton steps of the identity.
@@ -60,6 +67,8 @@ class FitConfig:
     smooth_fast_sd: float
     smooth_angle_rad: float
     smooth_shift_cm: float
+    smooth_gain: float
+    smooth_fast_gain: float
     neutral_sd_share: float
     iterations: int
     identity_iterations: int
@@ -145,32 +154,69 @@ def _hold(hessian: Tensor, gradient: Tensor, held: Tensor) -> tuple[Tensor, Tens
     return hessian, gradient * free
 
 
-def _neighbour_mean(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the neighbouring rows (T, N) and their number (T, 1)."""
-    total, count = torch.zeros_like(x), torch.zeros(len(x), 1, dtype=x.dtype)
-    total[1:] += x[:-1]
-    total[:-1] += x[1:]
-    count[1:] += 1
-    count[:-1] += 1
-    return total / count.clamp_min(1), count
+class _Smoothness:
+    """Quadratic penalty on the change of pose and expression (T, N) between neighbouring frames, strong at rest and weak in motion.
+
+    The ordinary change of a coefficient at a moment is its rest value plus a share of its low-passed speed around that moment, as the
+    1 euro filter lets go when things move (Casiez, Roussel and Vogel, CHI 2012), here without its delay: past and future count alike. A
+    penalty that lets go by the change itself (Cauchy's) was tried first: it makes stairs of slow motion, which shake more.
+
+    Args:
+        rest: (N,) ordinary changes at rest.
+        gain: (N,) further ordinary change in units of the low-passed speed.
+    """
+
+    def __init__(self, rest: Tensor, gain: Tensor) -> None:
+        self.rest, self.gain = rest, gain
+
+    def weights(self, state: Tensor) -> Tensor:
+        """(T - 1, N) weight of each change."""
+        slow = gaussian_filter1d(state.numpy(), _SLOW_SD, axis=0, mode="nearest")
+        speed = maximum_filter1d(np.abs(np.diff(slow, axis=0)), _SLOW_REACH, axis=0, mode="nearest")
+        return (self.rest + self.gain * torch.from_numpy(speed)) ** -2
+
+    @staticmethod
+    def gradient(state: Tensor, weights: Tensor) -> Tensor:
+        """(T, N) descent direction."""
+        pull = weights * (state[1:] - state[:-1])
+        return functional.pad(pull, (0, 0, 0, 1)) - functional.pad(pull, (0, 0, 1, 0))
+
+    @staticmethod
+    def diagonal(weights: Tensor) -> Tensor:
+        """(T, N) what the penalty adds to the Hessian's diagonal."""
+        return functional.pad(weights, (0, 0, 0, 1)) + functional.pad(weights, (0, 0, 1, 0))
+
+
+def _solve_chain(hessian: Tensor, weights: Tensor, gradient: Tensor) -> Tensor:
+    """Step (T, N) of all frames together: blocks (T, N, N) on the diagonal, -weights (T - 1, N) between neighbours.
+
+    The matrix is a band as wide as one block, so LAPACK's banded Cholesky solves it in time and memory proportional to T.
+    """
+    n_frames, n = gradient.shape
+    # Lower band: row d, column j holds the entry (j + d, j).
+    band = np.zeros((n + 1, n_frames * n))
+    blocks, columns = hessian.numpy(), np.arange(n_frames * n).reshape(n_frames, n)
+    for d in range(n):
+        band[d, columns[:, : n - d]] = np.diagonal(blocks, -d, 1, 2)
+    band[n, : (n_frames - 1) * n] = -weights.numpy().ravel()
+    return torch.from_numpy(
+        solveh_banded(band, gradient.numpy().ravel(), overwrite_ab=True, lower=True, check_finite=False).reshape(n_frames, n)
+    )
 
 
 def _frame_terms(
-    problem: _Problem, jacobian: Tensor, residual: Tensor, pose: Tensor, beta: Tensor, smooth: Tensor | None
+    problem: _Problem, jacobian: Tensor, residual: Tensor, pose: Tensor, beta: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Hessian (T, N, N), descent direction (T, N) and held mask (T, N) of every frame, N = 6 + E."""
+    """Hessian (T, N, N), descent direction (T, N) and held mask (T, N) of every frame, N = 6 + E; weights of the smoothness (T - 1, N)."""
     basis = problem.basis
     hessian = jacobian.transpose(1, 2) @ jacobian
     gradient = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0]
     diagonal = hessian.new_full((len(pose), 6 + basis.n_expression), 1e-3)
     hessian[:, 6:, 6:] += problem.precision
     gradient[:, 6:] -= (problem.precision @ (beta - problem.prior_mean)[..., None])[..., 0]
-    if smooth is not None:
-        state = torch.cat([pose, beta], -1)
-        mean, count = _neighbour_mean(state)
-        weight = smooth[None] * count
-        diagonal += weight
-        gradient -= weight * (state - mean)
+    if weights is not None:
+        diagonal += _Smoothness.diagonal(weights)
+        gradient += _Smoothness.gradient(torch.cat([pose, beta], -1), weights)
     hessian = hessian + torch.diag_embed(diagonal)
     pressing = ((beta <= basis.lower) & (gradient[:, 6:] < 0)) | ((beta >= basis.upper) & (gradient[:, 6:] > 0))
     held = torch.cat([torch.zeros_like(pose, dtype=torch.bool), pressing | ~problem.free[None]], -1)
@@ -283,12 +329,18 @@ def fit_frames(
     pose = first_pose(basis.points(alpha, beta), landmarks, problem.point_weights, camera)
     fast = torch.where(basis.fast, config.smooth_fast_sd, config.smooth_sd).to(landmarks.dtype)
     sds = torch.cat([fast.new_full((3,), config.smooth_angle_rad), fast.new_full((3,), config.smooth_shift_cm), fast])
-    smooth = sds**-2 if is_sequence and n_frames > 1 else None
+    gains = torch.where(basis.fast, config.smooth_fast_gain, config.smooth_gain).to(landmarks.dtype)
+    gains = torch.cat([gains.new_full((6,), config.smooth_gain), gains])
+    smooth = _Smoothness(sds, gains) if is_sequence and n_frames > 1 else None
     for iteration in range(config.iterations):
         jacobian, residual, _ = problem.normal_equations(alpha, pose, beta, with_identity=False)
         # The first steps find each face on its own; neighbours count once they stand somewhere sensible.
-        hessian, gradient, _ = _frame_terms(problem, jacobian, residual, pose, beta, smooth if iteration >= 2 else None)
-        step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
+        weights = smooth.weights(torch.cat([pose, beta], -1)) if smooth is not None and iteration >= 2 else None
+        hessian, gradient, held = _frame_terms(problem, jacobian, residual, pose, beta, weights)
+        if weights is None:
+            step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
+        else:
+            step = _solve_chain(hessian, weights * ~(held[1:] | held[:-1]), gradient)
         pose, beta = _apply_step(basis, pose, beta, step)
     return beta, pose
 
@@ -370,7 +422,7 @@ def fit_clip(
         offset: (68, 2) the person's landmark offsets from ``calibrate`` or None.
         prior_mean: (T, E) expected expressions or None.
         is_sequence: False for unrelated stills.
-        chunk: frames solved at once; keeps memory flat in clip length. Chunks overlap by 8 frames so that no seam shows.
+        chunk: frames solved at once; keeps memory flat in clip length. Chunks overlap by 32 frames so that no seam shows.
 
     Raises:
         NoLandmarksError: no frame has a face.
@@ -385,7 +437,7 @@ def fit_clip(
     prior = None if prior_mean is None else torch.as_tensor(prior_mean[where], dtype=torch.float64)
     identity = torch.as_tensor(alpha, dtype=torch.float64)
     beta, pose = torch.empty(len(where), basis.n_expression, dtype=torch.float64), torch.empty(len(where), 6, dtype=torch.float64)
-    margin = 8
+    margin = 32  # smoothness reaches some twenty frames at rest
     for start in range(0, len(where), chunk):
         stop = min(start + chunk, len(where))
         first, last = max(0, start - margin), min(len(where), stop + margin)

@@ -18,6 +18,8 @@ from flowvqtalker.metrics.blinks import blink_events, closure_from_landmarks
 STEPS = 6
 #: Standard deviation [frames] of the low pass that tells motion from noise, and frames around that must be still as well.
 STILL_SD, STILL_REACH = 3.0, 9
+#: Share of the landmarks that rest where a face is called still.
+STILL_SHARE = 0.9
 #: Frames around a blink in which its deepest moment is looked for.
 BLINK_REACH = 3
 
@@ -92,6 +94,19 @@ def still_points(landmarks_px: np.ndarray, speed_pct: float) -> np.ndarray:
     slow = gaussian_filter1d(landmarks_px.astype(np.float64), STILL_SD, axis=0, mode="nearest")
     speed = 100 * np.linalg.norm(np.diff(slow, axis=0), axis=-1) / unit
     return maximum_filter1d(speed, STILL_REACH, axis=0, mode="nearest")[:-1] < speed_pct
+
+
+def still_frames(landmarks_px: np.ndarray, speed_pct: float) -> np.ndarray:
+    """Where the whole face rests: STILL_SHARE of the landmarks are slow for some frames around.
+
+    Args:
+        landmarks_px: (F, L, 2) px of neighbouring frames, finite; the first 68 are the landmarks.
+        speed_pct: bound of the low-passed speed [% of the outer-eye distance per frame].
+
+    Returns:
+        (F - 2,) bool, for each second difference over time.
+    """
+    return still_points(landmarks_px, speed_pct).mean(1) >= STILL_SHARE
 
 
 def acceleration_pct(landmarks_px: np.ndarray, where: np.ndarray) -> float:

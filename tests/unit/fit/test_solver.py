@@ -8,12 +8,12 @@ from flowvqtalker.face.camera import crop_camera, project
 from flowvqtalker.face.expressions import EXPRESSION_INDEX
 from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.agreement import correlation, rotation_error_deg
-from flowvqtalker.fit.solver import FitConfig, NoLandmarksError, fit_clip, fit_identity, fit_pose, pick_frames
+from flowvqtalker.fit.solver import FitConfig, NoLandmarksError, _Smoothness, _solve_chain, fit_clip, fit_identity, fit_pose, pick_frames
 
 CAMERA = crop_camera(128)
 CONFIG = FitConfig(
-    landmark_sd_pct=2.0, jaw_line_weight=0.3, gap_weight=1.5, expression_sd=0.25, blendshape_sd=0.25, asymmetry_sd=0.15, identity_sd=1.0, smooth_sd=0.05, smooth_fast_sd=0.3,
-    smooth_angle_rad=0.02, smooth_shift_cm=0.2, neutral_sd_share=0.3, iterations=12, identity_iterations=12,
+    landmark_sd_pct=2.0, jaw_line_weight=0.3, gap_weight=1.5, expression_sd=0.25, blendshape_sd=0.25, asymmetry_sd=0.15, identity_sd=1.0, smooth_sd=0.01, smooth_fast_sd=0.01,
+    smooth_angle_rad=0.002, smooth_shift_cm=0.02, smooth_gain=0.5, smooth_fast_gain=3.0, neutral_sd_share=0.3, iterations=12, identity_iterations=12,
 )  # fmt: skip
 
 
@@ -63,6 +63,51 @@ def test_smoothness_does_not_flatten_a_blink(basis, talk):
     lids = of(fit(basis, landmarks_of(basis, blinked, 1.0)).beta, "eyeBlink_L")
     assert lids[71] >= 0.7
     assert lids[:60].mean() <= 0.15
+
+
+def test_frames_are_solved_together():
+    """The banded solution is that of the whole matrix; a variable whose links are cut stays with its own frame."""
+    generator = torch.Generator().manual_seed(3)
+    n_frames, n = 6, 5
+    root = torch.randn(n_frames, n, n, generator=generator, dtype=torch.float64)
+    weights, gradient = (
+        3 * torch.rand(n_frames - 1, n, generator=generator, dtype=torch.float64),
+        torch.randn(n_frames, n, dtype=torch.float64),
+    )
+    weights[2, 1] = 0
+    blocks = root @ root.transpose(1, 2) + 0.1 * torch.eye(n, dtype=torch.float64) + torch.diag_embed(_Smoothness.diagonal(weights))
+    dense = torch.block_diag(*blocks)
+    for frame in range(n_frames - 1):
+        here, there = slice(frame * n, (frame + 1) * n), slice((frame + 1) * n, (frame + 2) * n)
+        dense[here, there] = dense[there, here] = -torch.diag(weights[frame])
+    step = _solve_chain(blocks, weights, gradient)
+    torch.testing.assert_close(step.flatten(), torch.linalg.solve(dense, gradient.flatten()))
+
+
+def test_smoothness_is_the_gradient_of_its_energy():
+    state = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    smooth = _Smoothness(torch.tensor([0.1, 1.0, 5.0], dtype=torch.float64), torch.tensor([0.5, 0.0, 2.0], dtype=torch.float64))
+    weights = smooth.weights(state.detach())
+    (weights * (state[1:] - state[:-1]) ** 2 / 2).sum().backward()
+    torch.testing.assert_close(smooth.gradient(state.detach(), weights), -state.grad)
+
+
+def test_smoothness_lets_go_where_things_move():
+    state = torch.zeros(60, 1, dtype=torch.float64)
+    state[30:33, 0] = torch.tensor([0.6, 1.0, 0.6])
+    weights = _Smoothness(torch.tensor([0.01], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64)).weights(state)[:, 0]
+    assert float(weights[:20].min()) == pytest.approx(0.01**-2, rel=1e-3)  # at rest
+    assert float(weights[28:34].max()) < 0.3**-2  # in a blink
+
+
+def test_a_face_at_rest_is_calm(basis, talk):
+    """Noise of 0.5 px on a face that does not move leaves less than a third of it in the fitted points."""
+    still = {**talk, "beta": np.repeat(talk["beta"][:1], len(talk["beta"]), 0), "pose": np.repeat(talk["pose"][:1], len(talk["pose"]), 0)}
+    landmarks = landmarks_of(basis, still, 0.5)
+    result = fit(basis, landmarks)
+    drawn = landmarks_of(basis, {"alpha": result.alpha.astype(float), "beta": result.beta.astype(float), "pose": result.pose.astype(float)})
+    shake = [np.sqrt((np.diff(points, 2, axis=0) ** 2).mean()) for points in (landmarks, drawn)]
+    assert shake[1] < shake[0] / 3
 
 
 def test_missing_frames_are_interpolated(basis, talk):

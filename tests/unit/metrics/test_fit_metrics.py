@@ -10,6 +10,7 @@ from flowvqtalker.metrics.fit import (
     blink_heights,
     match_surface,
     point_errors_pct,
+    still_frames,
     still_points,
 )
 
@@ -108,3 +109,13 @@ def test_blinks_of_half_the_depth_are_half_as_high():
 def test_above_neutral_counts_in_the_neutral_clips_own_deviations():
     neutral = np.array([0.1, 0.3, 0.1, 0.3])
     assert above_neutral(np.array([0.5, 0.7]), neutral) == pytest.approx(4.0)
+
+
+def test_a_face_is_still_when_nearly_all_of_it_rests():
+    landmarks = np.repeat(np.random.default_rng(0).uniform(20, 100, (1, 68, 2)), 80, 0)
+    landmarks[:, 36], landmarks[:, 45] = (40, 50), (80, 50)
+    assert still_frames(landmarks, 0.25).all()
+    moved = landmarks.copy()
+    moved[40:, 48:68] += np.arange(40)[:, None, None]  # a mouth of 20 points
+    assert still_frames(moved, 0.25)[:25].all() and not still_frames(moved, 0.25)[45:].any()
+    assert still_points(moved, 0.25)[45:, :17].all()
