@@ -13,6 +13,13 @@ LEVELS = (1, 2, 3)
 CROP_FOCAL_PER_SIZE = 3.0
 CROP_DISTANCE_CM = 60.0
 
+#: Upper and lower lid pairs of each eye, and upper and lower inner lip pairs (68 iBUG landmarks).
+RIGHT_LID_PAIRS = ((37, 41), (38, 40))
+LEFT_LID_PAIRS = ((43, 47), (44, 46))
+LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
+#: All of them: pairs whose distance is worth more than their places, and which meet and never cross.
+GAP_PAIRS = (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS, *LIP_PAIRS)
+
 
 def intensity_of(emotion: str, level: int) -> float:
     """Intensity [0, 1] of a labelled clip: a third per level, 0 for neutral whatever its level."""

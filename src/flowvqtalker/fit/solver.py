@@ -18,11 +18,11 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 from torch import Tensor
 from torch.nn import functional
 
+from flowvqtalker.constants import GAP_PAIRS
 from flowvqtalker.face.camera import Camera, project
 from flowvqtalker.face.pose import transform
 from flowvqtalker.fit.basis import LandmarkBasis
 from flowvqtalker.fit.projection import first_pose, project_with_jacobian
-from flowvqtalker.landmarks.schema import GAP_PAIRS
 
 _JAW_LINE = range(17)
 _OUTER_EYES = (36, 45)

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_image, check_shape
+from flowvqtalker.constants import GAP_PAIRS, LIP_PAIRS
 from flowvqtalker.image.codebook import Codebook, Encoder, state_sha256
 from flowvqtalker.image.geometry import POINT_RADII, gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import (
@@ -43,7 +44,6 @@ from flowvqtalker.image.layers import (
     zero_init,
 )
 from flowvqtalker.image.ratio import ExpressionRatio
-from flowvqtalker.landmarks.schema import GAP_PAIRS, LIP_PAIRS
 
 POSE_DIM = 6
 N_POINTS = 68

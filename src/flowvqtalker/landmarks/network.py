@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from flowvqtalker.constants import GAP_PAIRS
 from flowvqtalker.landmarks import align, boxes, schema
 from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections
 
@@ -225,7 +226,7 @@ def point_error(points: Tensor, truth: Tensor, *, gap_weight: float) -> tuple[Te
     unit = (truth[:, 36] - truth[:, 45]).norm(dim=-1).clamp_min(1e-3)[:, None]
     weights = torch.as_tensor(_POINT_WEIGHTS, device=points.device)
     distance = (points - truth).square().sum(dim=-1).add(1e-8).sqrt() / unit
-    first, second = (list(side) for side in zip(*schema.GAP_PAIRS, strict=True))
+    first, second = (list(side) for side in zip(*GAP_PAIRS, strict=True))
     gap = ((points[:, first] - points[:, second]) - (truth[:, first] - truth[:, second])).norm(dim=-1) / unit
     loss = (distance * weights).sum(dim=1).mean() / weights.sum() + gap_weight * gap.mean()
     return loss, {"error": float(distance.detach().mean()), "gap": float(gap.detach().mean())}

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from flowvqtalker.constants import LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from flowvqtalker.face.expressions import BLENDSHAPE_FLIP as BLENDSHAPE_FLIP
 from flowvqtalker.face.expressions import BLENDSHAPES as BLENDSHAPES
 
@@ -47,13 +48,6 @@ FLIP = (
     *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
     *(64, 63, 62, 61, 60, 67, 66, 65),
 )
-
-#: Upper and lower lid pairs of each eye, and upper and lower inner lip pairs.
-RIGHT_LID_PAIRS = ((37, 41), (38, 40))
-LEFT_LID_PAIRS = ((43, 47), (44, 46))
-LIP_PAIRS = ((61, 67), (62, 66), (63, 65))
-#: All of them: pairs whose distance is worth more than their places, and which meet and never cross.
-GAP_PAIRS = (*RIGHT_LID_PAIRS, *LEFT_LID_PAIRS, *LIP_PAIRS)
 
 
 def has_face(landmarks_px: np.ndarray) -> np.ndarray:

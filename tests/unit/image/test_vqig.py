@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flowvqtalker.checks import ShapeError
+from flowvqtalker.constants import GAP_PAIRS
 from flowvqtalker.image.geometry import gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
@@ -15,7 +16,6 @@ from flowvqtalker.image.vqig import (
     recolour,
     save_vqig,
 )
-from flowvqtalker.landmarks.schema import GAP_PAIRS
 from tests.unit.image.conftest import SIZE, E, make_codebook, make_frames, make_generator
 
 LANDMARKS = SIZE * torch.rand(68, 2, generator=torch.Generator().manual_seed(6))
