@@ -70,7 +70,7 @@ class ClipCache:
 
     def __init__(self, ctx: Context, *scope: str) -> None:
         self.folder = ctx.cache / "clips" / ctx.stage
-        self.scope = (ctx.stamp_text, *scope)
+        self.scope = (ctx.cache_text, *scope)
 
     def entry(self, item: Item) -> Path:
         """Folder of an item's result, present or not."""

@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.io import file_sha256, text_sha256
 from pipeline.params import validate_section
 from pipeline.params.base import Section
-from pipeline.stages import reads_of
+from pipeline.stages import reads_of, stamp_json
 
 UNEXPECTED, EXPECTED = 1, 2
 
@@ -71,10 +71,18 @@ class Context:
         """Folder of a trained model that this stage reads, e.g. ``model_folder("codebook")`` or ``model_folder("flow_full")``."""
         return self.reads[upstream].parent
 
+    @cached_property
+    def cache_text(self) -> str:
+        """The stamp as it enters keys of the cache: the run's name, which decides folders and no result, reads "default" in every run.
+
+        So runs of any name share what they have in common, and the text of the default run is its stamp.
+        """
+        return self.stamp_text if self.stamp.get("name", "default") == "default" else stamp_json({**self.stamp, "name": "default"})
+
     def fingerprint(self, *inputs: str) -> str:
         """Hash of parameters, code, named inputs and all hand-over files read: equal fingerprints mean equal results."""
         checksums = [f"{name}={file_sha256(path)}" for name, path in sorted(self.reads.items())]
-        return text_sha256(self.stamp_text, *checksums, *inputs)[:24]
+        return text_sha256(self.cache_text, *checksums, *inputs)[:24]
 
 
 def base_parser(description: str) -> argparse.ArgumentParser:

@@ -13,14 +13,16 @@ import pandas as pd
 import torch
 
 from flowvqtalker.constants import EMOTIONS, N_EMOTIONS, intensity_of
+from flowvqtalker.flow.corruption import corrupt_expressions
 from flowvqtalker.flow.diagnostics import rollout_metrics
 from flowvqtalker.flow.model import motion_state
 from flowvqtalker.flow.motionflow import FlowConfig
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip
 from flowvqtalker.seeding import derive_seed
-from flowvqtalker.train.flow import FlowTraining, fit_motion
+from flowvqtalker.train.flow import FlowTraining, clip_bits, fit_motion
 from flowvqtalker.train.loop import LoopConfig
+from flowvqtalker.train.replicates import replicate_seed
 from pipeline.clipstage import locked
 from pipeline.context import Context
 from pipeline.errors import PipelineError
@@ -31,8 +33,10 @@ from pipeline.training import TrainingFolder, main
 POSE_MIN_SD = 0.0
 
 
-def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
-    """Training and validation clips that are fitted and have sound, with the source frame of their identity.
+def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip], list[MotionClip]]:
+    """Training, validation and test clips that are fitted and have sound, with the source frame of their identity.
+
+    Test clips are those of the test split that are talked, every take; they are scored once, after the training.
 
     The source expression is that of the identity's enrolment clip (first frame), or the clip's own where there is none. The source pose
     is always the clip's own first: a rollout moves on from where the source looks, and a fitted pose also holds the crop. Without a
@@ -44,11 +48,14 @@ def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
     }
     crop = crop[(crop["kind"] != "stills") & (crop["audio_status"] == "ok")]
     crop = crop[crop["clip"].isin(files["fit3dmm"].index) & crop["clip"].isin(files["audio"].index)]
-    crop = crop[["flow" in re.findall(r"[a-z]+", uses) for uses in crop["uses"]]]
+    crop = crop[
+        [("flow" if split != "test" else "test") in re.findall(r"[a-z]+", uses) for split, uses in zip(crop["split"], crop["uses"])]
+    ]
     fits = {clip: read_npz(ctx.reads["fit3dmm"].parent / files["fit3dmm"][clip]) for clip in crop["clip"]}
     sources = {row.identity: fits[row.clip] for row in crop[crop["role"] == "enrol"].itertuples()}
-    by_split: dict[str, list[MotionClip]] = {"train": [], "val": []}
-    for row in crop[crop["split"].isin(["train", "val"])].sort_values("clip").itertuples():
+    by_split: dict[str, list[MotionClip]] = {"train": [], "val": [], "test": []}
+    wanted = crop["split"].isin(["train", "val"]) | ((crop["split"] == "test") & (crop["role"] != "enrol"))
+    for row in crop[wanted].sort_values("clip").itertuples():
         fit, audio = fits[row.clip], read_npz(ctx.reads["audio"].parent / files["audio"][row.clip])
         source = sources.get(row.identity, fit)
         frames = min(len(fit["beta"]), len(audio["start"]))
@@ -61,7 +68,7 @@ def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
                 emotion=EMOTIONS.index(row.emotion) if row.emotion else -1, intensity=intensity_of(row.emotion, level),
             )
         )  # fmt: skip
-    train, val = by_split["train"], by_split["val"]
+    train, val, test = (by_split[split] for split in ("train", "val", "test"))
     if not train:
         raise PipelineError(
             f"{ctx.reads['crop']}: no training clip has status ok, sound, a fit and the use 'flow'",
@@ -71,7 +78,7 @@ def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip]]:
         val = train[::10]
         train = [clip for clip in train if clip not in val] or train
         ctx.log.warning("no validation clip: %d of the training clips validate instead", len(val))
-    return train, val
+    return train, val, test
 
 
 def loop_config(params: FlowLoopParams) -> LoopConfig:
@@ -104,7 +111,8 @@ def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> Flo
 def run(ctx: Context, folder: TrainingFolder) -> None:
     """Train and publish the models of one variant."""
     cfg: FlowParams = ctx.cfg
-    train, val = read_clips(ctx)
+    train, val, test = read_clips(ctx)
+    train = corrupt_expressions(train, cfg.corrupted_share, derive_seed(ctx.seed, "flow corrupted"))
     ctx.log.info("%d training and %d validation clips, %d frames", len(train), len(val), sum(len(clip.beta) for clip in train))
     files: dict[str, Any] = {}
     metrics: dict[str, float] = {"n_train_clips": len(train), "n_val_clips": len(val)}
@@ -118,7 +126,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
             calibration_rounds=cfg.calibration_rounds,
         )  # fmt: skip
-        seed = derive_seed(ctx.seed, "flow", kind)
+        seed = replicate_seed(cfg.replicate, ctx.seed, "flow", kind)
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]
         trained = fit_motion(
             flow_config(cfg, kind, coefficients, seed % 2**31), train, val, settings, conditioner_loop=loop_config(cfg.conditioner.training),
@@ -127,12 +135,15 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
         name = {"expression": "expflow", "pose": "poseflow"}[kind] if cfg.model == "flow" else "regression"
         files[f"{name}.pt"] = motion_state(trained.flow)
         metrics |= {f"{name}_{key}": value for key, value in (trained.metrics | rollout_metrics(trained.flow, val, seed)).items()}
+        if name == "expflow" and test:
+            bits = clip_bits(trained.flow, test, cfg.window, settings)
+            files["held_out.json"] = {clip.name: {"identity": clip.identity, "bits_per_dim": value} for clip, value in zip(test, bits)}
     ctx.log.info("%s", {name: round(value, 3) for name, value in metrics.items()})
     folder.publish({**files, "metrics.json": metrics})
 
 
 #: Parameters of this stage that the conditioners depend on. Variants that share them share the trained conditioners.
-CONDITIONER_PARAMS = ("conditioner", "window", "mel_gain", "mel_shift", "mel_noise", "min_sd")
+CONDITIONER_PARAMS = ("conditioner", "window", "mel_gain", "mel_shift", "mel_noise", "min_sd", "replicate", "corrupted_share")
 
 
 def conditioner_folder(ctx: Context) -> Path:

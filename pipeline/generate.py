@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,71 +15,73 @@ from tqdm import tqdm
 
 from flowvqtalker.audio import mel_windows
 from flowvqtalker.constants import FPS_HZ
+from flowvqtalker.corpus.redraw import Studio, draw_motion, make_studio
+from flowvqtalker.face import FaceModel
 from flowvqtalker.flow.sampling import MotionRequest
 from flowvqtalker.seeding import derive_seed
 from pipeline import context as house
 from pipeline.clipstage import ClipCache, ClipError, ClipStage, Item, link_or_copy, process_item
 from pipeline.context import Context
 from pipeline.errors import PipelineError
+from pipeline.facemodel import load_face_model
 from pipeline.io import file_sha256, read_index, read_npz, write_index, write_npz
 from pipeline.media import probe, read_sound, read_video_at, write_video
+from pipeline.methods import Method, check_row, chosen_variant, method_of_row, models_of
 from pipeline.scoredclips import SEEDS, Row, ScoredClip, fitted, scored_clips, source_picture
 from pipeline.synthesis import Models, check_length, render_frames, sample_motion, through_codebook, write_synthetic
 
-#: What drives each method: (expression, pose, sound that is heard by the model). The rest of a method follows from these words.
-METHODS: dict[str, tuple[str, str, str]] = {
-    "ground_truth": ("real", "real", ""),
-    "other_take": ("real", "real", ""),
-    "codebook_ceiling": ("real", "real", ""),
-    "copy_source": ("still", "still", ""),
-    "vqig_on_fitted": ("fitted", "fitted", ""),
-    "flowvqtalker_paired": ("expflow", "fitted", "own"),
-    "flowvqtalker_free": ("expflow", "poseflow", "own"),
-    "regression": ("regression", "fitted", "own"),
-    "shuffled_audio": ("expflow", "fitted", "foreign"),
-}
-#: Models that each word needs.
-NEEDS = {"expflow": ("flow",), "poseflow": ("flow",), "regression": ("regression",), "real": (), "still": (), "fitted": ()}
+#: Method that the long motion is sampled by.
+LONG_METHOD = "flowvqtalker_free"
 
 
-def used_models(method: str) -> tuple[str, ...]:
-    """Names of the models that a method needs, sorted."""
-    expression, pose, _ = METHODS[method]
-    drawn = () if expression in ("real", "still") else ("imagegen", "codebook")
-    extra = ("codebook",) if method == "codebook_ceiling" else ()
-    return tuple(sorted({*NEEDS[expression], *NEEDS[pose], *drawn, *extra}))
-
-
-def model_folders(ctx: Context) -> dict[str, Path | None]:
-    """Folder of each model that the parameters choose; None where none is chosen."""
-    cfg = ctx.cfg
-    names = {
-        "flow": cfg.flow_variant and f"flow_{cfg.flow_variant}", "regression": cfg.regression_variant and f"flow_{cfg.regression_variant}",
-        "imagegen": cfg.imagegen_variant and f"imagegen_{cfg.imagegen_variant}", "codebook": "codebook",
-    }  # fmt: skip
-    return {model: ctx.model_folder(name) if name else None for model, name in names.items()}
+def model_folders(ctx: Context, row: str) -> dict[str, Path | None]:
+    """Folder of each model that a row and the parameters choose; None where none is chosen."""
+    chosen = {
+        model: (stage, chosen_variant(ctx.cfg.model_dump(), row, model))
+        for model, stage in (("flow", "flow"), ("regression", "flow"), ("imagegen", "imagegen"))
+    }
+    names = {model: f"{stage}_{variant}" if variant else "" for model, (stage, variant) in chosen.items()} | {"codebook": "codebook"}
+    return {model: ctx.model_folder(name) if name in ctx.reads else None for model, name in names.items()}
 
 
 @dataclass
 class Work:
-    """One method at work on all scored clips."""
+    """One row of the table at work on all scored clips."""
 
     ctx: Context
-    method: str
+    row: str
     clips: dict[str, ScoredClip]
+    studios: dict[str, Studio] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """What drives and draws the row."""
+        return method_of_row(self.row)
 
     @cached_property
     def models(self) -> Models:
         """Trained models, loaded when first used."""
-        return Models(**model_folders(self.ctx))
+        return Models(**model_folders(self.ctx, self.row))
+
+    @cached_property
+    def head(self) -> FaceModel:
+        """The head of the embedded corpus, for rows that its renderer draws."""
+        return load_face_model("clay", "")
+
+    def draw_clay(self, clip: ScoredClip, beta: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        """Frames (T, S, S, 3) uint8 of the clip's person as the embedded corpus draws them, moved by beta (T, E) and pose (T, 6)."""
+        identity = clip.row["identity"]
+        if identity not in self.studios:
+            self.studios[identity] = make_studio(identity, self.head, self.ctx.seed, int(clip.row["size_px"]))
+        return np.stack(list(draw_motion(self.studios[identity], self.head, beta, pose)))
 
     def driving_sound(self, clip: ScoredClip) -> Row | None:
         """Row of the clip whose sound the model hears; None when that does not exist."""
-        row = clip.foreign if METHODS[self.method][2] == "foreign" else clip.row
+        row = clip.foreign if self.method.heard == "foreign" else clip.row
         return row if row is not None and row["mel"] else None
 
-    def requests(self, clips: list[ScoredClip]) -> list[MotionRequest]:
-        """What the flow is asked for; every rollout starts from the source picture's coefficients."""
+    def requests(self, clips: list[ScoredClip], sample: int = 0) -> list[MotionRequest]:
+        """What the flow is asked for; every rollout starts from the source picture's coefficients. Sample 0 has the clip's own seed."""
         made = []
         for clip in clips:
             row = self.driving_sound(clip)
@@ -88,32 +90,52 @@ class Work:
             source, _ = source_picture(self.ctx, clip)
             label, intensity = clip.label
             windows = torch.from_numpy(mel_windows(mel, clip.n_frames))
-            made.append(MotionRequest(windows, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, clip.seed))
+            seed = derive_seed(self.ctx.seed, "generate sample", clip.clip, sample) % SEEDS if sample else clip.seed
+            made.append(MotionRequest(windows, torch.from_numpy(source.beta), torch.from_numpy(source.pose), label, intensity, seed))
         return made
+
+    def sample(self, kind: str, requests: list[MotionRequest]) -> list[np.ndarray]:
+        """Coefficients of every request by "expflow", "poseflow" or "regression"."""
+        cfg = self.ctx.cfg
+        temperature = cfg.pose_temperature if kind == "poseflow" else cfg.temperature
+        return sample_motion(
+            getattr(self.models, kind), requests, temperature=temperature, guidance=cfg.emotion_guidance, batch=cfg.rollout_batch
+        )
 
     def roll_out(self, clips: list[ScoredClip]) -> dict[str, dict[str, np.ndarray]]:
         """Sampled beta and pose of clips, batched; what the method does not sample is missing."""
         clips = [clip for clip in clips if self.driving_sound(clip) is not None]
-        expression, pose, _ = METHODS[self.method]
-        wanted = [(name, kind) for name, kind in (("beta", expression), ("pose", pose)) if kind in ("expflow", "poseflow", "regression")]
-        if not clips or not wanted:
-            return {clip.clip: {} for clip in clips}
-        cfg, requests = self.ctx.cfg, self.requests(clips)
+        sources = (("beta", self.method.expression), ("pose", self.method.pose))
+        wanted = [(name, kind) for name, kind in sources if kind in ("expflow", "poseflow", "regression")]
         motion: dict[str, dict[str, np.ndarray]] = {clip.clip: {} for clip in clips}
+        if not clips or not wanted:
+            return motion
+        requests = self.requests(clips)
         for name, kind in wanted:
-            temperature = cfg.pose_temperature if kind == "poseflow" else cfg.temperature
-            rows = sample_motion(
-                getattr(self.models, kind), requests, temperature=temperature, guidance=cfg.emotion_guidance, batch=cfg.rollout_batch
-            )
-            for clip, row in zip(clips, rows, strict=True):
+            for clip, row in zip(clips, self.sample(kind, requests), strict=True):
                 motion[clip.clip][name] = row
+        if self.method.drawn == "clay" and self.method.expression == "expflow":
+            self.add_samples(clips, motion)
         return motion
+
+    def add_samples(self, clips: list[ScoredClip], motion: dict[str, dict[str, np.ndarray]]) -> None:
+        """Several samples of expression and head for each clip, as beta_samples (S, T, E) and pose_samples (S, T, 6), the drawn expression first.
+
+        Rows that clay draws compare flows, and a flow is compared on what it samples: blinks, spread, how far seeds lie apart.
+        """
+        rounds = [self.requests(clips, sample) for sample in range(self.ctx.cfg.long_seeds)]
+        betas = [self.sample("expflow", requests) for requests in rounds[1:]]
+        poses = [self.sample("poseflow", requests) for requests in rounds]
+        for index, clip in enumerate(clips):
+            own = motion[clip.clip]
+            own["beta_samples"] = np.stack([own["beta"], *(rows[index] for rows in betas)])
+            own["pose_samples"] = np.stack([rows[index] for rows in poses])
 
 
 def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[str, Any]]:
     """Make one clip by one method: video with the real sound, coefficients, index row."""
-    clip, method, cfg = item.row["scored"], work.method, ctx.cfg
-    expression, pose_kind, heard = METHODS[method]
+    clip, method, cfg = item.row["scored"], work.row, ctx.cfg
+    expression, pose_kind, heard, drawn = work.method
     crops = ctx.reads["crop"].parent
     if heard and work.driving_sound(clip) is None:
         raise ClipError("no sound" if heard == "own" else "no other test sentence with sound", rejected=True)
@@ -123,12 +145,12 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
     fit = fitted(ctx, shown)
     beta, pose = fit["beta"], fit["pose"]
     sound = read_sound(crops / shown["sound"]) if shown["sound"] else None
-    protocol = f"expression={expression} pose={pose_kind}"
+    protocol, samples = f"expression={expression} pose={pose_kind}", {}
     if expression == "real":
         frames = read_video_at(crops / shown["video"])[: len(beta)]
         if method == "other_take":
             protocol += f" take={shown['clip']}"
-        if method == "codebook_ceiling":
+        if drawn == "codebook":
             frames = through_codebook(work.models.codebook, frames, batch=cfg.render_batch, precision=cfg.precision)
     else:
         source, number = source_picture(ctx, clip)
@@ -139,7 +161,12 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
         else:
             motion = item.row["motion"]
             beta, pose = motion.get("beta", beta)[: clip.n_frames], motion.get("pose", pose)[: clip.n_frames]
-            frames = render_frames(work.models.vqig, source, beta, pose, batch=cfg.render_batch, precision=cfg.precision)
+            samples = {name: value.astype(np.float32) for name, value in motion.items() if name.endswith("_samples")}
+            if drawn == "clay":
+                protocol += " drawn=clay"
+                frames = work.draw_clay(clip, beta, pose)
+            else:
+                frames = render_frames(work.models.vqig, source, beta, pose, batch=cfg.render_batch, precision=cfg.precision)
     if heard:
         protocol += f" driven_by={work.driving_sound(clip)['clip']}"
     video = folder / f"{clip.clip}.mp4"
@@ -150,7 +177,7 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
         check_length(video, len(frames))
     else:
         write_synthetic(video, frames, sound, crf=cfg.crf, by=f"flowvqtalker, method {method}")
-    write_npz(folder / f"{clip.clip}.npz", {"beta": beta.astype(np.float32), "pose": pose.astype(np.float32)})
+    write_npz(folder / f"{clip.clip}.npz", {"beta": beta.astype(np.float32), "pose": pose.astype(np.float32), **samples})
     seed = clip.seed if heard else ""
     return [
         {
@@ -167,14 +194,14 @@ def make_clip(item: Item, work: Work, ctx: Context, folder: Path) -> list[dict[s
 
 def items_of(ctx: Context, method: str, clips: list[ScoredClip]) -> list[Item]:
     """One item a clip, keyed by all that its result depends on."""
-    folders = model_folders(ctx)
-    missing = [model for model in used_models(method) if folders[model] is None]
+    folders = model_folders(ctx, method)
+    missing = [model for model in models_of(method) if folders[model] is None]
     if missing:
         raise PipelineError(
             f"generate.methods names '{method}', but no {missing[0]} variant is chosen",
             f"set generate.{missing[0]}_variant, or take '{method}' out of generate.methods",
         )
-    models = tuple(file_sha256(folders[model] / "index.json") for model in used_models(method))
+    models = tuple(file_sha256(folders[model] / "index.json") for model in models_of(method))
     items = []
     for clip in clips:
         rows = [row for row in (clip.row, clip.source_row, clip.other, clip.foreign) if row is not None]
@@ -246,7 +273,7 @@ def run_long(ctx: Context) -> None:
                             "emotion": np.zeros(0, np.int64), "clip": np.zeros(0, "U1")})  # fmt: skip
         return
     clips = scored_clips(ctx)
-    work = Work(ctx, "flowvqtalker_free", {clip.clip: clip for clip in clips})
+    work = Work(ctx, LONG_METHOD, {clip.clip: clip for clip in clips})
     n_frames = max(1, round(cfg.long_row_s * FPS_HZ))
     count = int(np.ceil(cfg.long_minutes * 60 / (cfg.long_row_s * cfg.long_seeds)))
     rows = long_rows(clips, count)
@@ -293,9 +320,7 @@ def main() -> None:
     """Entry point: ``python -m pipeline.generate method --method M ...``, ``... long ...``, ``... merge --from a.csv b.csv ...``."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("method", parents=[house.base_parser("")], add_help=False).add_argument(
-        "--method", required=True, choices=sorted(METHODS)
-    )
+    verbs.add_parser("method", parents=[house.base_parser("")], add_help=False).add_argument("--method", required=True, type=check_row)
     verbs.add_parser("long", parents=[house.base_parser("")], add_help=False)
     verbs.add_parser("merge", parents=[house.base_parser("")], add_help=False).add_argument(
         "--from", dest="tables", type=Path, nargs="+", required=True

@@ -12,11 +12,11 @@ from flowvqtalker.image.data import FrameSet, fixed_pairs
 from flowvqtalker.image.layers import autocast, channels_last
 from flowvqtalker.image.perceptual import load_perceptual
 from flowvqtalker.image.vqig import POSE_DIM, VQIG, VQIGConfig, save_vqig
-from flowvqtalker.seeding import derive_seed
 from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.loop import run as train
 from flowvqtalker.train.ratio import fit_ratio
+from flowvqtalker.train.replicates import replicate_seed
 from pipeline.context import Context
 from pipeline.frames import picture_grid, training_frames
 from pipeline.io import read_torch
@@ -54,7 +54,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     payload = read_torch(ctx.model_folder("codebook") / "model.pt")
     codebook = channels_last(load_codebook(payload))
     features = channels_last(load_perceptual(read_torch(ctx.model_folder("codebook") / "perceptual.pt")))
-    seed = derive_seed(ctx.seed, "imagegen")
+    seed = replicate_seed(cfg.replicate, ctx.seed, "imagegen")
     torch.manual_seed(seed)
     model = VQIG(VQIGConfig(expression_dim=frames.coefficients.shape[1] - POSE_DIM, **cfg.model.model_dump()), codebook)
     model = channels_last(model)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.codehash import code_files, code_hash
+from pipeline.methods import models_of, named_variants
 from pipeline.params import canonical, resolve_variant
 
 
@@ -90,17 +91,26 @@ def variants(config: Mapping[str, Any], stage: str) -> list[str]:
 
 
 def used_variants(config: Mapping[str, Any], stage: str, reader: str) -> list[str]:
-    """Variants of ``stage`` that ``reader`` reads: those chosen by generate.*_variant (the report reads the same)."""
+    """Variants of ``stage`` that ``reader`` reads: those chosen by generate.*_variant and those that rows name (the report reads the same)."""
     if not STAGES[stage].fan:
         return [""]
     chosen = {"flow": ("flow_variant", "regression_variant"), "imagegen": ("imagegen_variant",)}[stage]
-    return sorted({config["generate"][key] for key in chosen if config["generate"].get(key)})
+    named = named_variants(config["generate"].get("methods", ()), stage)
+    return sorted({config["generate"][key] for key in chosen if config["generate"].get(key)} | named)
+
+
+def is_read(config: Mapping[str, Any], stage: str, reader: str) -> bool:
+    """Whether ``reader`` reads ``stage`` in this configuration: a table without pictures of the codebook's does without the codebook."""
+    if stage != "codebook" or reader not in ("generate", "report"):
+        return True
+    generate = config["generate"]
+    return bool(generate.get("imagegen_variant")) or any("codebook" in models_of(row) for row in generate.get("methods", ()))
 
 
 def reads_of(config: Mapping[str, Any], name: str) -> dict[str, str]:
     """Hand-over files a stage reads: {"crop": ..., "flow_full": ...}, relative to the run's folder."""
     files: dict[str, str] = {}
-    for upstream in STAGES[name].reads:
+    for upstream in (stage for stage in STAGES[name].reads if is_read(config, stage, name)):
         for variant in used_variants(config, upstream, name):
             files[f"{upstream}_{variant}" if variant else upstream] = STAGES[upstream].out.format(variant=variant)
     return files
@@ -125,6 +135,11 @@ def stamp_text(config: Mapping[str, Any], name: str, variant: str = "") -> str:
         "params": sections,
         "code": code_hash(STAGES[name].module),
     }
+    return stamp_json(stamp)
+
+
+def stamp_json(stamp: Mapping[str, Any]) -> str:
+    """Text of a stamp."""
     return json.dumps(json.loads(canonical(stamp)), sort_keys=True, indent=1) + "\n"
 
 

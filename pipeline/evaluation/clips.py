@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,19 @@ from flowvqtalker.experts import judge
 from flowvqtalker.experts.crops import FACE, cut
 from flowvqtalker.experts.tasks import person_face
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
+from flowvqtalker.flow.diagnostics import correlation, lip_opening
 from flowvqtalker.landmarks.boxes import smooth_landmarks
 from flowvqtalker.landmarks.schema import Landmarker
 from flowvqtalker.metrics.blinks import blink_events
-from flowvqtalker.metrics.diversity import audio_beats, beat_alignment, expression_over_time, motion_beats, pose_over_time_deg
+from flowvqtalker.metrics.diversity import (
+    audio_beats,
+    beat_alignment,
+    expression_over_time,
+    motion_beats,
+    pose_over_seeds_deg,
+    pose_over_time_deg,
+    seed_distance,
+)
 from flowvqtalker.metrics.landmarks import lip_correlation, lmd_centred_px, lmd_raw_px
 from flowvqtalker.metrics.pixels import face_mask, psnr_db, ssim
 from pipeline.backends import backend_checksums, make_landmarker
@@ -98,6 +108,11 @@ class Scorer:
         self.sounds: dict[str, str] = {
             row["clip"]: row["file"] for row in ok_rows(read_index(ctx.reads["audio"], "audio")).to_dict("records")
         }
+
+    @cached_property
+    def fits(self) -> dict[str, str]:
+        """File of the fitted coefficients of each clip."""
+        return {row["clip"]: row["file"] for row in ok_rows(read_index(self.ctx.reads["fit3dmm"], "fit3dmm")).to_dict("records")}
 
     def _kept(self, name: str, key: tuple[str, ...], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Arrays from the cache, or made and kept there. The key holds everything that they depend on, this file's code included by its stamp."""
@@ -221,7 +236,33 @@ class Scorer:
                 events = blink_events(closure, self.cfg.blink_on, self.cfg.blink_off)
                 result |= {"blinks": len(events), "blink_frames": int((events[:, 1] - events[:, 0]).sum())}
             result["seconds"] = len(motion["pose"]) / FPS_HZ
+            if "beta_samples" in motion:
+                result |= self.sample_numbers(motion["beta_samples"], motion["pose_samples"], clip)
         return {**self.labels(row), "n_compared": count, **result}
+
+    def sample_numbers(self, beta: np.ndarray, pose: np.ndarray, clip: str) -> dict[str, float]:
+        """What samples of motion for one clip say by their coefficients, pictures apart.
+
+        Args:
+            beta: (S, T, E) expression.
+            pose: (S, T, 6).
+            clip: the real clip, for the lips.
+
+        Returns:
+            Columns ``sampled_*`` of the per-clip table; those of lips and lids only for a face model with named shapes.
+        """
+        numbers = {
+            "sampled_expression_over_time": float(expression_over_time(beta).mean()), "sampled_expression_over_seeds": seed_distance(beta),
+            "sampled_pose_over_time_deg": float(pose_over_time_deg(pose).mean()), "sampled_pose_over_seeds_deg": float(pose_over_seeds_deg(pose)),
+        }  # fmt: skip
+        closure = blink_closure(beta)
+        if closure is not None:
+            numbers["sampled_blinks"] = float(sum(len(blink_events(one, self.cfg.blink_on, self.cfg.blink_off)) for one in closure))
+            numbers["sampled_seconds"] = closure.size / FPS_HZ
+            real = lip_opening(read_npz(self.ctx.reads["fit3dmm"].parent / self.fits[clip])["beta"])
+            count = min(len(real), beta.shape[1])
+            numbers["sampled_lip_correlation"] = float(np.mean([correlation(lip_opening(one[:count]), real[:count]) for one in beta]))
+        return numbers
 
     def labels(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What a row of the per-clip table says about its clip, whether it could be scored or not."""

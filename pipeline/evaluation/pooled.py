@@ -22,6 +22,7 @@ from flowvqtalker.metrics.registry import METRICS
 from flowvqtalker.seeding import numpy_generator
 from pipeline.evaluation.clips import Scorer, blink_closure
 from pipeline.io import ok_rows, read_index, read_npz
+from pipeline.methods import split_row
 
 #: Columns that are the plain mean over clips of a per-clip column of the same name.
 _MEANS = (
@@ -33,8 +34,12 @@ _EMOTION = ("emotion_acc_pct", "emotion_macro_pct", "emotion_level_1_pct", "emot
 _BLINKS = ("blink_duration_s", "blink_interval_s", "blink_complete_pct", "blink_interval_distance_s")
 _MOTION = ("blinks_per_s", *_BLINKS, "pose_over_time_deg", "expression_over_time", "beat_alignment")
 #: Methods that take over the real clip's coefficients: their motion is not theirs.
-_BORROWED = {"codebook_ceiling": "the motion is that of the real clip", "vqig_on_fitted": "the motion is that fitted to the real clip"}
-_PAIRED_POSE = ("flowvqtalker_paired", "regression", "shuffled_audio", "vqig_on_fitted", "codebook_ceiling")
+_BORROWED = {
+    "codebook_ceiling": "the motion is that of the real clip",
+    "vqig_on_fitted": "the motion is that fitted to the real clip",
+    "clay_on_fitted": "the motion is that fitted to the real clip",
+}
+_PAIRED_POSE = ("flowvqtalker_paired", "regression", "shuffled_audio", "clay_paired", "clay_shuffled", "clay_regression")
 
 
 def as_cell(estimate: Estimate) -> dict[str, Any]:
@@ -128,7 +133,8 @@ class Pool:
         reasons = table[table["status"] != "ok"]["reason"].value_counts()
         return "; ".join(f"{count} x {reason}" for reason, count in reasons.items())
 
-    def _meaningless(self, method: str) -> dict[str, str]:
+    def _meaningless(self, row: str) -> dict[str, str]:
+        method = split_row(row)[0]
         reasons = self.scorer.judges.reasons
         cells: dict[str, str] = {}
         if "syncnet" in reasons:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
+from pipeline.methods import method_of_row, split_row, variant_stage, varied_model
 from pipeline.params.base import Section
 
 #: Sections in the order of params.yaml; each is the class <Name>Params in pipeline/params/<name>.py.
@@ -135,6 +136,30 @@ def _check_between(config: Mapping[str, Any]) -> None:
             raise PipelineError(
                 f"params: generate.{key}: '{wanted}' is not in {section}.variants", f"known: {', '.join(config[section]['variants'])}"
             )
+    for row in config["generate"]["methods"]:
+        _check_row(config, row)
+
+
+def _check_row(config: Mapping[str, Any], row: str) -> None:
+    """A row's variant exists and is of the kind that the row needs; rows drawn by the corpus' renderer have a corpus that it made."""
+    variant, stage = split_row(row)[1], variant_stage(row)
+    if variant and variant not in config[stage]["variants"]:
+        raise PipelineError(
+            f"params: generate.methods: '{row}': '{variant}' is not in {stage}.variants", f"known: {', '.join(config[stage]['variants'])}"
+        )
+    wanted = varied_model(row)
+    if variant and stage == "flow" and resolve_variant(config[stage], stage, variant)["model"] != wanted:
+        raise PipelineError(
+            f"params: generate.methods: '{row}' needs a variant with model '{wanted}', and flow.variants.{variant} is of another",
+            "name another variant",
+        )
+    others = [source["name"] for source in config["corpus"]["sources"] if source["adapter"] != "synthetic"]
+    if method_of_row(row).drawn == "clay" and (others or config["fit3dmm"]["model"] != "clay"):
+        why = f"source '{others[0]}' is not the embedded corpus" if others else f"fit3dmm.model is '{config['fit3dmm']['model']}'"
+        raise PipelineError(
+            f"params: generate.methods: '{row}' is drawn by the renderer of the embedded corpus on the clay head, and {why}",
+            "take the row out, or use the embedded corpus with fit3dmm.model clay",
+        )
 
 
 def canonical(value: Any) -> str:

@@ -50,6 +50,10 @@ class FlowParams(Section):
     """ExpFlow, PoseFlow and the regression baseline; ``variants`` are overlays, one model each."""
 
     model: Literal["flow", "regression"] = Field(description="regression: the deterministic model of equal size and conditions")
+    replicate: int = Field(
+        ge=0, le=1000, description="number of the training among several that differ by their seed alone; 0 is the first"
+    )
+    corrupted_share: float = Field(ge=0, le=1, description="share of the training frames whose expression is replaced by a random one")
     prior: Literal["smm", "gmm", "gaussian"] = Field(description="latent of ExpFlow; smm and gmm have a component per emotion")
     nu: float = Field(gt=0, le=1000, description="degrees of freedom of the Student's t")
     separation: float = Field(ge=0, le=50, description="distance between two component means [component scales]")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import field_validator
+
+from pipeline.methods import check_row
 from pipeline.params.base import Field, Section
 
 __all__ = ["GenerateParams"]
-
-Method = Literal[
-    "ground_truth", "other_take", "codebook_ceiling", "vqig_on_fitted", "flowvqtalker_paired", "flowvqtalker_free", "regression",
-    "copy_source", "shuffled_audio",
-]  # fmt: skip
 
 
 class GenerateParams(Section):
     """Which rows of the table are made, by which models, and how motion is sampled."""
 
-    methods: tuple[Method, ...] = Field(min_length=1, description="rows of the result table")
+    methods: tuple[str, ...] = Field(
+        min_length=1, description="rows of the result table: <method>, or <method>__<variant> of its model (pipeline/methods.py)"
+    )
     flow_variant: str = Field(description="variant of `flow` that talks; empty leaves its rows out")
     regression_variant: str = Field(description="variant of `flow` that is the regression baseline; empty leaves its row out")
     imagegen_variant: str = Field(description="variant of `imagegen` that draws")
@@ -34,3 +34,10 @@ class GenerateParams(Section):
     long_row_s: float = Field(gt=0, le=3600, description="length of one long row [s]")
     long_seeds: int = Field(ge=2, le=64, description="samples of every long row [1]")
     max_failed_share: float = Field(ge=0, le=1, description="largest share of test clips that may fail [1]")
+
+    @field_validator("methods")
+    @classmethod
+    def _rows_are_known(cls, rows: tuple[str, ...]) -> tuple[str, ...]:
+        for row in rows:
+            check_row(row)
+        return rows

@@ -58,6 +58,9 @@ class ImagegenLossParams(Section):
 class ImagegenParams(Section):
     """Stage II of the image generator (VQIG). ``variants`` maps a name to an overlay of this section."""
 
+    replicate: int = Field(
+        ge=0, le=1000, description="number of the training among several that differ by their seed alone; 0 is the first"
+    )
     max_frames: int = Field(ge=1, description="frames kept in memory for training, chosen evenly")
     validation_frames: int = Field(ge=1, description="frames of the validation identities kept in memory")
     validation_pairs: int = Field(ge=1, description="pairs measured at each validation")

@@ -511,10 +511,27 @@ def diagnose(flow: MotionFlow, data: MotionData, window: int, settings: FlowTrai
     includes the conditioner's plan as a condition, while the residual itself keeps the true plan.
     """
     name = "squared_error" if flow.config.model == "regression" else "bits_per_dim"
-    base = held_out_loss(flow, data, window, settings)
-    # From u to standardised x, so that variants with other residuals compare; a squared error has no such change of units.
-    change = flow.log_scale() / (flow.config.stack.features * math.log(2)) if flow.config.model == "flow" else 0.0
+    base, change = held_out_loss(flow, data, window, settings), _change_of_units(flow)
     values = {f"held_out_{name}": base + change}
     for condition in ("audio", "emotion", "history") if flow.config.kind == "expression" else ("audio", "history"):
         values[f"gap_{condition}_{name}"] = held_out_loss(flow, data, window, settings, condition) - base
     return values
+
+
+def _change_of_units(flow: MotionFlow) -> float:
+    """Bits per dimension from u to standardised x, so that variants with other residuals compare; a squared error has no such change."""
+    return flow.log_scale() / (flow.config.stack.features * math.log(2)) if flow.config.model == "flow" else 0.0
+
+
+def clip_bits(flow: MotionFlow, clips: Sequence[MotionClip], window: int, settings: FlowTraining) -> list[float]:
+    """Held-out bits per dimension of each clip in standardised coefficients, as :func:`diagnose` gives them for all clips together.
+
+    Args:
+        flow: Trained flow in eval mode.
+        clips: Clips of people whom the flow has not seen.
+        window: Frames of a teacher-forced window.
+        settings: Gives the declared dequantisation noise.
+    """
+    plans = plans_of(flow, clips)
+    data = [MotionData(flow, [clip], [plan]) for clip, plan in zip(clips, plans, strict=True)]
+    return [held_out_loss(flow, one, window, settings) + _change_of_units(flow) for one in data]
