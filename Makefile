@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help all test unit smoke lint setup generate record sync track ui clips sheets bench assets pytorch3d clean
+.PHONY: help all test unit smoke lint setup generate record sync track ui clips sheets ablation bench assets pytorch3d clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -84,6 +84,10 @@ pytorch3d: setup  ## build pytorch3d from its own repository, tens of minutes; P
 		|| { echo "error: the build failed; without network give a checkout: make pytorch3d PYTORCH3D=<folder>" >&2; exit 2; }
 	python -m pip install --quiet --disable-pip-version-check iopath
 	python -c "from flowvqtalker.render.pytorch3d import PyTorch3DRasterizer; PyTorch3DRasterizer(); print('pytorch3d is ready')"
+
+GRID ?= flow
+ablation: setup  ## an ablation grid and its tables, resumable: GRID=flow or GRID=imagegen (docs/experiments.md)
+	python -m pipeline.tools.ablation $(GRID) --cores $(CORES)
 
 bench: setup  ## frames per second of each stage, real-time factor, peak memory
 	python -m benchmarks.run

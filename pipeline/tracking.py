@@ -121,6 +121,7 @@ def _project(
             "configuration": stamp["name"],
             "code": stamp["code"],
         }
+        tags |= {name: value for name, value in (("row", stamp.get("row")), ("replicate", _replicate(stamp))) if value is not None}
         tags |= {
             f"dvc_{name.lower()}": os.environ[variable]
             for name, variable in (("exp", "DVC_EXP_NAME"), ("baseline", "DVC_EXP_BASELINE_REV"))
@@ -151,9 +152,16 @@ def _project(
         client.set_terminated(run.info.run_id)
 
 
+def _replicate(stamp: dict[str, Any]) -> int | None:
+    """Number of the training among those of its variant; None for a stage that has no replicates."""
+    return stamp.get("replicate", stamp["params"].get(stamp["stage"], {}).get("replicate"))
+
+
 def _register(client: Any, stamp: dict[str, Any], run_id: str, fingerprint: str) -> None:
     """A version of the registered model; its source is the DVC-tracked folder, no second copy of the weights."""
     from mlflow.exceptions import MlflowException
+
+    from pipeline.stages import run_root
 
     name = "-".join(filter(None, (stamp["stage"], stamp["variant"])))
     try:
@@ -161,7 +169,7 @@ def _register(client: Any, stamp: dict[str, Any], run_id: str, fingerprint: str)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = (repository_root() / "models" / stamp["stage"] / stamp["variant"]).as_uri()
+    source = (repository_root() / run_root(stamp) / "models" / stamp["stage"] / stamp["variant"]).as_uri()
     client.create_model_version(name, source=source, run_id=run_id, tags={"fingerprint": fingerprint})
 
 
@@ -205,12 +213,30 @@ def project_evaluation(ctx: Context) -> None:
         artifacts,
         tables,
     )
+    _project_rows(ctx, methods)
 
 
-def _attempt(ctx: Context, *args: Any) -> None:
+def _project_rows(ctx: Context, methods: dict[str, Any]) -> None:
+    """A run of its own for every row that names a variant, tagged with row, variant and replicate: so variants compare by filter and chart."""
+    from pipeline.methods import split_row, variant_stage
+    from pipeline.stages import stamp_path
+
+    for row, cells in sorted(methods.items()):
+        variant = split_row(row)[1]
+        if not variant:
+            continue
+        trained = ctx.root / stamp_path(variant_stage(row), variant)
+        replicate = _replicate(read_json(trained)) if trained.exists() else None
+        stamp = {**ctx.stamp, "variant": variant, "row": row, "replicate": replicate}
+        metrics = {column: cell["value"] for column, cell in cells.items() if isinstance(cell, dict) and cell.get("value") is not None}
+        fingerprint = text_sha256(ctx.stamp_text, ctx.out.read_text(), row)[:24]
+        _attempt(ctx, "evaluate", row, fingerprint, _finite(metrics), Path("/nonexistent"), [], {}, stamp=stamp)
+
+
+def _attempt(ctx: Context, *args: Any, stamp: dict[str, Any] | None = None) -> None:
     experiment, run_name, fingerprint, metrics, history, artifacts, tables = args
     try:
-        _project(experiment, run_name, ctx.stamp, fingerprint, metrics, history, artifacts, tables)
+        _project(experiment, run_name, stamp or ctx.stamp, fingerprint, metrics, history, artifacts, tables)
     except Exception as error:  # the files are the truth; a tracker that fails must not cost a training
         ctx.log.warning("not shown in MLflow (%s: %s); `make track` projects the files again", type(error).__name__, error)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flowvqtalker.metrics.registry import METRICS
+from pipeline.methods import split_row
 
 __all__ = [
     "COLUMNS",
@@ -174,6 +175,21 @@ METHODS: tuple[Method, ...] = (
     Method("shuffled_audio", Group.CONTROL, "Ours driven by another test sentence, scored against the original sound."),
 )
 
+#: Rows that only some configurations have: motion drawn by the renderer of the embedded corpus.
+_FURTHER_METHODS = {
+    method.name: method
+    for method in (
+        Method("clay_on_fitted", Group.REFERENCE, "Coefficients fitted to the real clip, drawn by the corpus' renderer."),
+        Method(
+            "clay_paired",
+            Group.GENERATED,
+            "Expression sampled by ExpFlow, head pose fitted to the real clip, drawn by the corpus' renderer.",
+        ),
+        Method("clay_regression", Group.GENERATED, "The deterministic model, drawn by the corpus' renderer."),
+        Method("clay_shuffled", Group.CONTROL, "ExpFlow driven by another test sentence, drawn by the corpus' renderer."),
+    )
+}
+
 PUBLISHED: tuple[Published, ...] = (
     Published(
         "FlowVQTalker, MEAD",
@@ -201,5 +217,9 @@ def column_of(name: str) -> Column:
 
 
 def method_of(name: str) -> Method:
-    """The declared row of that name, or a generated one for a variant that the evaluation added."""
-    return _METHODS.get(name) or Method(name, Group.GENERATED, "A variant added by the configuration.")
+    """The row of that name; a row with a variant is of its method's group, any other is generated."""
+    method, variant = split_row(name)
+    known = _METHODS.get(method) or _FURTHER_METHODS.get(method)
+    if known is None:
+        return Method(name, Group.GENERATED, "A row added by the configuration.")
+    return Method(name, known.group, f"{known.meaning} With variant {variant} of its model.") if variant else known

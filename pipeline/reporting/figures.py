@@ -31,7 +31,7 @@ COLOURS = {
     "flowvqtalker_paired": "#0f766e",
     "regression": "#6d28d9",
 }
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.spines.top": False,
@@ -60,7 +60,7 @@ def make_figures(results: Results, curve_points: int, *, blink_on: float = ON_CL
 
     mpl.use("Agg")
     found: dict[str, Figure | None] = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for training in results.trainings:
             found[f"training_{training.name.replace('/', '_')}"] = _training_figure(training, curve_points)
         found["pose_curves"] = _pose_figure(results)

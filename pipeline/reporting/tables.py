@@ -156,12 +156,12 @@ def quantitative_md(results: Results) -> str:
     lines = [f"# {TITLE}", "", *_md_table(printed, main_columns())]
     lines += ["", READING, ""]
     lines += [fid_note(results), ""] if fid_note(results) else []
-    lines += [f"<sup>{number}</sup> {_sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
+    lines += [f"<sup>{number}</sup> {sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
     lines += ["", "## Further metrics", "", *_md_table(printed, results.further)] if results.further else []
     names = published_columns()
-    lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", _md_row(["", *names, "source"])]
-    lines += [_md_row(["---", *(["---:"] * len(names)), "---"])]
-    lines += [_md_row([entry.name, *(_published_number(entry.values.get(name)) for name in names), entry.source]) for entry in PUBLISHED]
+    lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", md_row(["", *names, "source"])]
+    lines += [md_row(["---", *(["---:"] * len(names)), "---"])]
+    lines += [md_row([entry.name, *(_published_number(entry.values.get(name)) for name in names), entry.source]) for entry in PUBLISHED]
     return "\n".join(lines) + "\n"
 
 
@@ -172,12 +172,12 @@ def quantitative_tex(results: Results) -> str:
         "% Written by the report step; needs \\usepackage{booktabs,graphicx}.",
         "\\begin{table*}",
         "\\centering",
-        f"\\caption{{{TITLE}. {_tex_escape(READING)}}}",
+        f"\\caption{{{TITLE}. {tex_escape(READING)}}}",
         "\\label{tab:quantitative}",
         *_tex_tabular(printed, main_columns()),
     ]
-    notes = [f"\\textsuperscript{{{number}}}~{_tex_escape(_sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
-    notes = [*notes, _tex_escape(fid_note(results))] if fid_note(results) else notes
+    notes = [f"\\textsuperscript{{{number}}}~{tex_escape(sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
+    notes = [*notes, tex_escape(fid_note(results))] if fid_note(results) else notes
     lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
     lines += ["\\end{table*}", ""]
     if results.further:
@@ -187,14 +187,14 @@ def quantitative_tex(results: Results) -> str:
     lines += [
         "\\begin{table}",
         "\\centering",
-        f"\\caption{{Published by the paper, not measured here. {_tex_escape(PUBLISHED_NOTE)}}}",
+        f"\\caption{{Published by the paper, not measured here. {tex_escape(PUBLISHED_NOTE)}}}",
         "\\label{tab:published}",
         f"\\begin{{tabular}}{{l{'r' * len(names)}}}",
         "\\toprule",
-        " & ".join(["", *(_tex_escape(name) for name in names)]) + " \\\\",
+        " & ".join(["", *(tex_escape(name) for name in names)]) + " \\\\",
         "\\midrule",
         *(
-            " & ".join([_tex_escape(entry.name), *(_published_number(entry.values.get(name)) for name in names)]) + " \\\\"
+            " & ".join([tex_escape(entry.name), *(_published_number(entry.values.get(name)) for name in names)]) + " \\\\"
             for entry in PUBLISHED
         ),
         "\\bottomrule",
@@ -206,12 +206,12 @@ def quantitative_tex(results: Results) -> str:
 
 def _md_table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[str]:
     labels = [f"{column_of(name).label} {column_of(name).direction.arrow}".strip() for name in columns]
-    lines = [_md_row(["method", *labels]), _md_row(["---", *(["---:"] * len(labels))])]
-    return lines + [_md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
+    lines = [md_row(["method", *labels]), md_row(["---", *(["---:"] * len(labels))])]
+    return lines + [md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
 
 
 def _tex_tabular(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[str]:
-    heads = [_tex_escape(column_of(name).label) + _TEX_ARROWS[column_of(name).direction] for name in columns]
+    heads = [tex_escape(column_of(name).label) + _TEX_ARROWS[column_of(name).direction] for name in columns]
     lines = [
         "\\resizebox{\\textwidth}{!}{%",
         f"\\begin{{tabular}}{{l{'r' * len(columns)}}}",
@@ -225,7 +225,7 @@ def _tex_tabular(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) 
         if previous not in (None, group):
             lines.append("\\midrule")
         previous = group
-        lines.append(" & ".join([f"\\texttt{{{_tex_escape(method)}}}", *(_tex_cell(row.get(column)) for column in columns)]) + " \\\\")
+        lines.append(" & ".join([f"\\texttt{{{tex_escape(method)}}}", *(_tex_cell(row.get(column)) for column in columns)]) + " \\\\")
     return [*lines, "\\bottomrule", "\\end{tabular}}"]
 
 
@@ -238,7 +238,7 @@ def _value(results: Results, method: str, column: str) -> float | None:
     return None if score is None else score.value
 
 
-def _md_row(parts: list[str]) -> str:
+def md_row(parts: list[str]) -> str:
     return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
 
 
@@ -250,7 +250,7 @@ def _md_cell(cell: Cell | None) -> str:
     return " ".join(part for part in (text + note, cell.interval) if part)
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
@@ -279,7 +279,7 @@ _TEX_SPECIAL = {
 }  # fmt: skip
 
 
-def _tex_escape(text: str) -> str:
+def tex_escape(text: str) -> str:
     return "".join(_TEX_SPECIAL.get(letter, letter) for letter in text)
 
 

@@ -87,7 +87,9 @@ def _index(clusters: Sequence[object], known: np.ndarray) -> tuple[np.ndarray, i
     return index, len(found)
 
 
-def pooled(scores: Scores, clusters: Sequence[object], generator: np.random.Generator, n_resamples: int = 1000, level: float = 0.95) -> Estimate:
+def pooled(
+    scores: Scores, clusters: Sequence[object], generator: np.random.Generator, n_resamples: int = 1000, level: float = 0.95
+) -> Estimate:
     """Weighted mean over all trainings and clips of a variant, with an interval from resampled identities and trainings.
 
     Args:
