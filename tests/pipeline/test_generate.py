@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from tiny_models import SIZE, E, write_models
 
 from flowvqtalker.audio import compute_mel, window_starts
-from pipeline import generate
+from pipeline import generate, methods
 from pipeline.context import Context
 from pipeline.errors import PipelineError
-from pipeline.io import read_index, read_npz, text_sha256, write_index, write_npz
+from pipeline.io import read_index, read_npz, read_torch, text_sha256, write_index, write_json, write_npz, write_torch
 from pipeline.media import probe, read_sound, read_video, write_sound, write_video
 from pipeline.params import validate_section
 from pipeline.scoredclips import scored_clips
 
-METHODS = sorted(generate.METHODS)
+METHODS = sorted(methods.METHODS)
 #: clip: (identity, role, emotion, level, sentence, take, frames)
 CLIPS = {
     "p1_enrol": ("p1", "enrol", "neutral", 0, "e", 1, 14), "p1_a_t1": ("p1", "talk", "happy", 2, "a", 1, 20), "p1_a_t2": ("p1", "talk", "happy", 2, "a", 2, 21),
@@ -114,7 +115,7 @@ def test_every_method_makes_its_clips(make_context, method):
     expected = (
         {"p1_a_t1", "p1_b_t1"}
         if method == "other_take"
-        else set(table.index) - ({"p2_mute"} if generate.METHODS[method][2] == "own" else set())
+        else set(table.index) - ({"p2_mute"} if methods.METHODS[method][2] == "own" else set())
     )
     assert set(ok.index) == expected
     for clip, row in ok.iterrows():
@@ -131,7 +132,7 @@ def test_every_method_makes_its_clips(make_context, method):
             own = read_sound(ctx.reads["crop"].parent / f"clips/{clip}.wav", n_frames=n)
             assert np.corrcoef(real[640:-640], own[640:-640])[0, 1] > 0.95  # the original sound, whatever drove the model
     mute = table.loc["p2_mute"]
-    if generate.METHODS[method][2] == "own":
+    if methods.METHODS[method][2] == "own":
         assert mute["status"] == "rejected" and mute["reason"] == "no sound"
 
 
@@ -157,6 +158,73 @@ def test_paired_motion_takes_the_fitted_pose_and_shuffled_sound_moves_the_mouth_
     assert not np.array_equal(motion["flowvqtalker_free"]["pose"], real["pose"])
     np.testing.assert_array_equal(motion["flowvqtalker_free"]["beta"], motion["flowvqtalker_paired"]["beta"])  # same seed, same sound
     assert not np.array_equal(motion["shuffled_audio"]["beta"], motion["flowvqtalker_paired"]["beta"])
+
+
+CLAY = ("clay_on_fitted", "clay_paired", "clay_shuffled", "clay_regression")
+
+
+def test_clay_rows_show_the_same_person_and_differ_by_motion_alone(make_context, run_folder):
+    frames, motion = {}, {}
+    for method in CLAY:
+        ctx = make_context(f"{method}/index.csv")
+        generate.run_method(ctx, method)
+        table = read_index(ctx.out, "generate").set_index("clip")
+        assert "drawn=clay" in table.loc["p1_b_t1", "protocol"]
+        frames[method] = read_video(ctx.out.parent / table.loc["p1_b_t1", "video"])[0].astype(int)
+        motion[method] = read_npz(ctx.out.parent / table.loc["p1_b_t1", "coefficients"])
+    real = read_npz(run_folder["fit3dmm"].parent / "clips/p1_b_t1.npz")
+    for method in CLAY:
+        np.testing.assert_array_equal(motion[method]["pose"], real["pose"])
+        corner = np.abs(frames[method][:, :8, :8] - frames["clay_on_fitted"][:, :8, :8])
+        assert np.median(corner) <= 4  # background and hair, as far as the codec keeps them
+    np.testing.assert_array_equal(motion["clay_on_fitted"]["beta"], real["beta"])
+    for one, other in (("clay_paired", "clay_on_fitted"), ("clay_paired", "clay_shuffled"), ("clay_paired", "clay_regression")):
+        assert np.abs(frames[one] - frames[other]).mean() > 0.5
+    drawn = frames["clay_on_fitted"]
+    assert drawn.std(axis=(1, 2)).mean() > 20  # a face, not a grey plane
+
+
+def test_clay_rows_of_a_flow_carry_samples_for_statistics(make_context):
+    for method in CLAY:
+        ctx = make_context(f"{method}/index.csv", long_seeds=3)
+        generate.run_method(ctx, method)
+        motion = read_npz(ctx.out.parent / "clips/p1_a_t1.npz")
+        assert ("beta_samples" in motion) == (method in ("clay_paired", "clay_shuffled"))
+        if "beta_samples" in motion:
+            assert motion["beta_samples"].shape == (3, 20, E) and motion["pose_samples"].shape == (3, 20, 6)
+            np.testing.assert_array_equal(motion["beta_samples"][0], motion["beta"])
+            assert not np.array_equal(motion["beta_samples"][1], motion["beta_samples"][2])
+            assert not np.array_equal(motion["pose_samples"][0], motion["pose_samples"][1])
+
+
+def test_a_row_with_a_variant_is_its_method_with_that_model(make_context, run_folder, tmp_path):
+    for name, kind, file in (("flow_gmm", "flow", "expflow.pt"), ("imagegen_no_warp", "imagegen", "model.pt")):
+        original = run_folder[f"{kind}_full"].parent
+        state = read_torch(original / file)
+        folder = tmp_path / "models" / kind / name.removeprefix(f"{kind}_")
+        for other in original.glob("*.pt"):
+            write_torch(folder / other.name, read_torch(other))
+        write_torch(folder / file, disturbed(state))
+        write_json(folder / "index.json", {"files": {"other": name}})
+        motion = {}
+        for row in {"flow": ("flowvqtalker_paired", "flowvqtalker_paired__gmm"), "imagegen": ("vqig_on_fitted", "vqig_on_fitted__no_warp")}[
+            kind
+        ]:
+            ctx = make_context(f"{row}/index.csv", methods=[row])
+            ctx.reads[name] = folder / "index.json"
+            generate.run_method(ctx, row)
+            table = read_index(ctx.out, "generate").set_index("clip")
+            assert set(table["method"]) == {row}
+            motion[row] = read_npz(ctx.out.parent / "clips/p1_a_t1.npz")["beta"], read_video(ctx.out.parent / "clips/p1_a_t1.mp4")[0]
+        (base, frames), (other, moved) = motion.values()
+        assert np.array_equal(base, other) == (kind == "imagegen") and not np.array_equal(frames, moved)
+
+
+def disturbed(state):
+    """A model's state with other numbers in its floating point tensors."""
+    if isinstance(state, dict):
+        return {name: disturbed(value) for name, value in state.items()}
+    return state + 0.05 * torch.randn_like(state) if isinstance(state, torch.Tensor) and state.is_floating_point() else state
 
 
 def test_finished_clips_survive_an_interrupt(make_context, monkeypatch):

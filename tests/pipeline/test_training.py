@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError
 from pipeline.flow import PhaseHooks, conditioner_folder
 from pipeline.io import read_json
 from pipeline.params import validate_section
+from pipeline.stages import stamp_json
 from pipeline.training import TrainingFolder, train_and_publish
 
 
@@ -85,6 +86,21 @@ def test_a_step_that_publishes_nothing_is_an_error(tmp_path):
         train_and_publish(lambda ctx, folder: None, context(tmp_path))
 
 
+def test_a_run_of_another_name_finds_the_training_finished(tmp_path):
+    calls = []
+
+    def run(ctx, folder):
+        calls.append(1)
+        folder.publish({"model.pt": {"step": 3}})
+
+    for name in ("default", "ablation"):
+        stamp = {"stage": "codebook", "variant": "", "name": name, "seed": 1, "params": {}, "code": "abc"}
+        ctx = Context("codebook", "", stamp_json(stamp), tmp_path, tmp_path / name / "index.json", {}, 1, {})
+        train_and_publish(run, ctx)
+        assert (ctx.out.parent / "model.pt").exists()
+    assert len(calls) == 1
+
+
 def flow_context(tmp_path: Path, **changes) -> Context:
     import yaml
 
@@ -98,6 +114,10 @@ def test_variants_with_the_same_conditioner_find_it_trained(tmp_path):
     shared = conditioner_folder(flow_context(tmp_path))
     assert shared == conditioner_folder(flow_context(tmp_path, model="regression", prior="gaussian", width=128))
     assert shared != conditioner_folder(flow_context(tmp_path, window=16))
+    again = conditioner_folder(flow_context(tmp_path, replicate=1))
+    assert again not in (shared, conditioner_folder(flow_context(tmp_path, replicate=2)))
+    assert again == conditioner_folder(flow_context(tmp_path, replicate=1, prior="gmm", history_dropout=0.0, coupling="lstm"))
+    assert shared != conditioner_folder(flow_context(tmp_path, corrupted_share=0.05))
     first, second = TrainingFolder(tmp_path / "first"), TrainingFolder(tmp_path / "second")
     hooks = PhaseHooks(first, shared)
     loop = hooks("conditioner_0")
