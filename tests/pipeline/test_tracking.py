@@ -59,3 +59,51 @@ def test_off_means_off(trained, monkeypatch, tmp_path):
     monkeypatch.setenv("FVQT_TRACK", "0")
     tracking.project_training(trained)
     assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_replicate_is_a_tag_of_its_training(trained, tmp_path):
+    import mlflow
+
+    stamp = {
+        **trained.stamp,
+        "stage": "flow",
+        "variant": "gmm_r1",
+        "name": "ablation_flow",
+        "params": {"flow": {"prior": "gmm", "replicate": 1}},
+    }
+    out = tmp_path / "runs/ablation_flow/models/flow/gmm_r1/index.json"
+    write_json(out, {"stage": "flow", "files": {}})
+    ctx = Context("flow", "gmm_r1", json.dumps(stamp), tmp_path / "runs/ablation_flow", out, {}, 1, {})
+    tracking.project_training(ctx)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("flow")
+    found = client.search_runs([experiment.experiment_id], filter_string="tags.variant LIKE 'gmm%' and tags.replicate = '1'")
+    assert [run.data.tags["configuration"] for run in found] == ["ablation_flow"]
+    version = client.search_model_versions("name = 'flow-gmm_r1'")[0]
+    assert version.source.endswith("runs/ablation_flow/models/flow/gmm_r1")
+
+
+def test_rows_of_variants_are_runs_that_compare_by_filter(trained, tmp_path):
+    import mlflow
+
+    root = tmp_path / "runs/ablation_flow"
+    for variant, replicate in (("gmm", 0), ("gmm_r1", 1)):
+        write_json(root / f".stamps/flow.{variant}.json", {"stage": "flow", "params": {"flow": {"replicate": replicate}}})
+    out = root / "reports/evaluate/metrics.json"
+    cells = {
+        f"clay_paired{name}": {"lse_d": {"value": value}, "ssim": {"value": None}}
+        for name, value in (("__gmm", 0.5), ("__gmm_r1", 0.6), ("", 0.7))
+    }
+    write_json(out, {"methods": cells})
+    stamp = {**trained.stamp, "stage": "evaluate", "name": "ablation_flow", "params": {"evaluate": {"interval": 0.95}}}
+    ctx = Context("evaluate", "", json.dumps(stamp), root, out, {}, 1, {})
+    for _ in range(2):
+        tracking.project_evaluation(ctx)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("evaluate")
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 3  # the evaluation as a whole, and each row of a variant
+    found = client.search_runs([experiment.experiment_id], filter_string="tags.variant LIKE 'gmm%' and metrics.lse_d > 0.55")
+    assert [(run.info.run_name, run.data.tags["replicate"], run.data.metrics) for run in found] == [
+        ("clay_paired__gmm_r1", "1", {"lse_d": 0.6})
+    ]
