@@ -133,6 +133,7 @@ def test_the_whole_dag_ends_in_a_table_and_a_report(first):
     assert (table["n_scored"] > 0).all()
     checks = json.loads((first.path / "reports/evaluate/checks.json").read_text())
     assert {"name", "value", "ci", "n", "target", "pass"} <= set(checks[0])
+    assert json.loads((first.path / "models/flow/full/held_out.json").read_text())
     page = (first.path / "reports/index.html").read_text()
     assert "<video" in page
     assert (first.path / "reports/tables/quantitative.tex").exists()

@@ -14,7 +14,17 @@ from flowvqtalker.flow.model import load_motion, motion_state
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, stable_prediction
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip, drop_mask, history_of, long_history_of, mel_windows, window_starts
-from flowvqtalker.train.flow import FlowTraining, MotionData, _variance_within, fit_motion, folds_of, make_flow, plans_of
+from flowvqtalker.train.flow import (
+    FlowTraining,
+    MotionData,
+    _variance_within,
+    clip_bits,
+    diagnose,
+    fit_motion,
+    folds_of,
+    make_flow,
+    plans_of,
+)
 from flowvqtalker.train.loop import LoopConfig
 
 STACK = StackConfig(53, 8, 2, 16, 4, "transformer", 1, 0.8, "multi", "smm", 50.0, 5.0)
@@ -87,6 +97,14 @@ def test_flows_of_other_shapes_end_with_the_same_conditioners(trained):
         assert other.keys() == trained.flow.conditioners.state_dict().keys()
         for name, value in trained.flow.conditioners.state_dict().items():
             assert torch.equal(value, other[name]), name
+
+
+def test_bits_of_single_clips_average_to_those_of_all(trained):
+    silent = dataclasses.replace(SETTINGS, dequantisation=0.0)  # else each clip has draws of its own
+    single = clip_bits(trained.flow, CLIPS[:3], 8, silent)
+    data = MotionData(trained.flow, CLIPS[:3], plans_of(trained.flow, CLIPS[:3]))
+    assert len(set(single)) == 3
+    assert np.mean(single) == pytest.approx(diagnose(trained.flow, data, 8, silent)["held_out_bits_per_dim"], rel=1e-4)
 
 
 def test_a_saved_flow_is_the_same_flow(trained, tmp_path):
