@@ -12,7 +12,7 @@ from flowvqtalker.metrics.bootstrap import Estimate
 from flowvqtalker.metrics.registry import METRICS
 from flowvqtalker.motion.distributions import DECLARED
 from pipeline.evaluation.checks import declared_blinks_per_s, emotion_ratio, moved_frames, record
-from pipeline.evaluation.clips import blink_closure
+from pipeline.evaluation.clips import Scorer, blink_closure
 from pipeline.evaluation.pooled import Pool, as_cell, windows_of
 from pipeline.io import write_index, write_npz
 
@@ -203,3 +203,37 @@ def test_long_samples_are_cut_to_the_length_of_real_clips_before_their_intervals
     closure = np.arange(25).reshape(1, 25) / 25
     assert [part.shape[1] for part in windows_of(closure, 10)] == [10, 10]
     assert windows_of(closure[0], 40)[0].shape == (1, 25)
+
+
+def test_rows_with_a_variant_are_read_like_their_method(make_pool):
+    tables = {"ground_truth": table(ssim=1.0), "vqig_on_fitted__no_warp": table(ssim=0.9), "clay_paired__gmm_r1": table(ssim=0.8)}
+    pool = make_pool(tables)
+    drawn, sampled = pool.row("vqig_on_fitted__no_warp"), pool.row("clay_paired__gmm_r1")
+    assert drawn["ssim"]["value"] == pytest.approx(0.9) and drawn["blinks_per_s"]["reason"] == "the motion is that fitted to the real clip"
+    assert sampled["pose_over_seeds_deg"]["reason"] == "the pose is that of the real clip, whatever the seed"
+
+
+def test_samples_are_counted_and_compared_with_the_real_lips(tmp_path):
+    rng, jaw = np.random.default_rng(0), EXPRESSION_INDEX["jawOpen"]
+    real = np.zeros((50, len(EXPRESSIONS)), np.float32)
+    real[:, jaw] = 0.3 + 0.2 * np.sin(np.arange(50) / 3)
+    write_npz(tmp_path / "real.npz", {"beta": real})
+    beta = np.stack([real, real])
+    beta[1, :, jaw] = 0.6 - real[:, jaw]  # opens when the real mouth closes
+    for name in ("eyeBlink_L", "eyeBlink_R"):
+        beta[0, 10:14, EXPRESSION_INDEX[name]] = beta[0, 30:34, EXPRESSION_INDEX[name]] = beta[1, 20:24, EXPRESSION_INDEX[name]] = 0.9
+    pose = rng.normal(0, 0.1, (2, 50, 6)).astype(np.float32)
+    scorer = SimpleNamespace(
+        cfg=SimpleNamespace(blink_on=0.5, blink_off=0.3),
+        ctx=SimpleNamespace(reads={"fit3dmm": tmp_path / "index.csv"}),
+        fits={"c": "real.npz"},
+    )
+    numbers = Scorer.sample_numbers(scorer, beta, pose, "c")
+    assert numbers["sampled_blinks"] == 3 and numbers["sampled_seconds"] == 4.0
+    assert numbers["sampled_lip_correlation"] == pytest.approx(0.0, abs=1e-4)  # the mean of 1 and -1
+    assert numbers["sampled_expression_over_seeds"] > 0.1 and numbers["sampled_pose_over_time_deg"] > 3
+    still = Scorer.sample_numbers(scorer, np.stack([real, real]), np.zeros((2, 50, 6), np.float32), "c")
+    assert still["sampled_lip_correlation"] == pytest.approx(1.0) and still["sampled_expression_over_seeds"] == 0
+    assert still["sampled_pose_over_time_deg"] == still["sampled_pose_over_seeds_deg"] == 0
+    other_model = Scorer.sample_numbers(scorer, beta[..., :20], pose, "c")
+    assert "sampled_blinks" not in other_model and other_model["sampled_expression_over_time"] > 0
