@@ -154,7 +154,7 @@ def _project(
 
 def _replicate(stamp: dict[str, Any]) -> int | None:
     """Number of the training among those of its variant; None for a stage that has no replicates."""
-    return stamp.get("replicate", stamp["params"].get(stamp["stage"], {}).get("replicate"))
+    return stamp["replicate"] if "replicate" in stamp else stamp["params"].get(stamp["stage"], {}).get("replicate")
 
 
 def _register(client: Any, stamp: dict[str, Any], run_id: str, fingerprint: str) -> None:
@@ -217,17 +217,20 @@ def project_evaluation(ctx: Context) -> None:
 
 
 def _project_rows(ctx: Context, methods: dict[str, Any]) -> None:
-    """A run of its own for every row that names a variant, tagged with row, variant and replicate: so variants compare by filter and chart."""
+    """A run of its own for every row that names a variant: its scores, with tags row, variant and replicate and the parameters of its training.
+
+    So variants compare by filter and chart.
+    """
     from pipeline.methods import split_row, variant_stage
     from pipeline.stages import stamp_path
 
     for row, cells in sorted(methods.items()):
-        variant = split_row(row)[1]
+        variant, stage = split_row(row)[1], variant_stage(row)
         if not variant:
             continue
-        trained = ctx.root / stamp_path(variant_stage(row), variant)
-        replicate = _replicate(read_json(trained)) if trained.exists() else None
-        stamp = {**ctx.stamp, "variant": variant, "row": row, "replicate": replicate}
+        path = ctx.root / stamp_path(stage, variant)
+        params = read_json(path)["params"][stage] if path.exists() else {}
+        stamp = {**ctx.stamp, "variant": variant, "row": row, "replicate": params.get("replicate"), "params": {stage: params}}
         metrics = {column: cell["value"] for column, cell in cells.items() if isinstance(cell, dict) and cell.get("value") is not None}
         fingerprint = text_sha256(ctx.stamp_text, ctx.out.read_text(), row)[:24]
         _attempt(ctx, "evaluate", row, fingerprint, _finite(metrics), Path("/nonexistent"), [], {}, stamp=stamp)

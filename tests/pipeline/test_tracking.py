@@ -88,7 +88,7 @@ def test_rows_of_variants_are_runs_that_compare_by_filter(trained, tmp_path):
 
     root = tmp_path / "runs/ablation_flow"
     for variant, replicate in (("gmm", 0), ("gmm_r1", 1)):
-        write_json(root / f".stamps/flow.{variant}.json", {"stage": "flow", "params": {"flow": {"replicate": replicate}}})
+        write_json(root / f".stamps/flow.{variant}.json", {"stage": "flow", "params": {"flow": {"prior": "gmm", "replicate": replicate}}})
     out = root / "reports/evaluate/metrics.json"
     cells = {
         f"clay_paired{name}": {"lse_d": {"value": value}, "ssim": {"value": None}}
@@ -103,7 +103,9 @@ def test_rows_of_variants_are_runs_that_compare_by_filter(trained, tmp_path):
     experiment = client.get_experiment_by_name("evaluate")
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == 3  # the evaluation as a whole, and each row of a variant
-    found = client.search_runs([experiment.experiment_id], filter_string="tags.variant LIKE 'gmm%' and metrics.lse_d > 0.55")
+    found = client.search_runs(
+        [experiment.experiment_id], filter_string="tags.variant LIKE 'gmm%' and metrics.lse_d > 0.55 and params.`flow.prior` = 'gmm'"
+    )
     assert [(run.info.run_name, run.data.tags["replicate"], run.data.metrics) for run in found] == [
         ("clay_paired__gmm_r1", "1", {"lse_d": 0.6})
     ]
