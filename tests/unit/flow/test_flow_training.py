@@ -101,7 +101,9 @@ def test_flows_of_other_shapes_end_with_the_same_conditioners(trained):
 
 def test_bits_of_single_clips_average_to_those_of_all(trained):
     silent = dataclasses.replace(SETTINGS, dequantisation=0.0)  # else each clip has draws of its own
+    before = torch.get_rng_state()
     single = clip_bits(trained.flow, CLIPS[:3], 8, silent)
+    assert torch.equal(torch.get_rng_state(), before)  # what is trained next does not notice
     data = MotionData(trained.flow, CLIPS[:3], plans_of(trained.flow, CLIPS[:3]))
     assert len(set(single)) == 3
     assert np.mean(single) == pytest.approx(diagnose(trained.flow, data, 8, silent)["held_out_bits_per_dim"], rel=1e-4)
