@@ -9,9 +9,10 @@ import torch
 
 from flowvqtalker.image.codebook import load_codebook
 from flowvqtalker.image.data import FrameSet, fixed_pairs
-from flowvqtalker.image.layers import autocast, channels_last
+from flowvqtalker.image.layers import channels_last
 from flowvqtalker.image.perceptual import load_perceptual
 from flowvqtalker.image.vqig import POSE_DIM, VQIG, VQIGConfig, save_vqig
+from flowvqtalker.precision import autocast
 from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.loop import run as train

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.fit.blendshapes import beta_to_blendshapes
 from flowvqtalker.landmarks import align, network, samples, schema
+from flowvqtalker.precision import autocast
 from flowvqtalker.render.background import make_background
 from flowvqtalker.seeding import numpy_generator, torch_generator
 from flowvqtalker.train import loop
@@ -47,7 +47,7 @@ class FinderTask(loop.Task):
         return samples.draw_pictures(self.train, self.setup.batch, self.net.size_px, generator)
 
     def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        with autocast(self.cfg.precision):
+        with autocast(batch[0].device, self.cfg.precision):
             output = self.net(batch[0])
         yield "net", *network.face_loss(output, *batch[1:])
 
@@ -70,7 +70,7 @@ class PointsTask(loop.Task):
         return samples.draw_crops(self.train, self.setup.batch, self.net.size_px, generator)
 
     def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        with autocast(self.cfg.precision):
+        with autocast(batch[0].device, self.cfg.precision):
             maps = self.net.maps(batch[0])
         yield "net", *network.point_loss(maps, batch[1], map_weight=self.cfg.map_weight, gap_weight=self.cfg.gap_weight)
 
@@ -94,7 +94,7 @@ class RefinerTask(loop.Task):
         return samples.draw_aligned(self.train, self.net.template, self.setup.batch, self.net.size_px, generator)
 
     def losses(self, batch: Any, step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
-        with autocast(self.cfg.precision):
+        with autocast(batch[0].device, self.cfg.precision):
             points, scores = self.net(batch[0])
         yield "net", *self.loss(points, scores, batch)
 
@@ -110,11 +110,6 @@ class RefinerTask(loop.Task):
         points, scores = self.net(batch[0])
         loss, logs = self.loss(points, scores, batch)
         return {**logs, "loss": float(loss)}
-
-
-def autocast(precision: str) -> Any:
-    """bf16 convolutions, or nothing."""
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def spread(count: int, wanted: int) -> np.ndarray:

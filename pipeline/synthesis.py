@@ -17,6 +17,7 @@ from flowvqtalker.flow.motionflow import MotionFlow
 from flowvqtalker.flow.sampling import MotionRequest, rollout
 from flowvqtalker.image.codebook import Codebook, load_codebook
 from flowvqtalker.image.vqig import VQIG, load_vqig
+from flowvqtalker.precision import autocast
 from pipeline.errors import PipelineError
 from pipeline.io import read_torch
 from pipeline.media import probe, synthetic_metadata, write_video
@@ -114,8 +115,6 @@ def render_frames(vqig: VQIG, source: Source, beta: np.ndarray, pose: np.ndarray
 @torch.inference_mode()
 def through_codebook(codebook: Codebook, frames: np.ndarray, *, batch: int, precision: str) -> np.ndarray:
     """Frames (T, S, S, 3) uint8 encoded, quantised and decoded: the best that the generator could draw."""
-    from flowvqtalker.image.layers import autocast
-
     made = []
     for start in range(0, len(frames), batch):
         image = torch.from_numpy(frames[start : start + batch]).permute(0, 3, 1, 2).float() / 255

@@ -75,7 +75,9 @@ class CodebookParams(Section):
     validation_frames: int = Field(ge=1, description="frames of the validation identities")
     test_frames: int = Field(ge=1, description="frames of the test identities for the printed ceiling")
     stills_share: float = Field(ge=0, le=1, description="share of the draws that come from stills, where there are any")
-    precision: Literal["bf16", "fp32"] = Field(description="of convolutions and products in training")
+    precision: Literal["bf16", "fp32"] = Field(
+        description="of convolutions and products in training; bf16: bfloat16 where the device has arithmetic for it, else fp32"
+    )
     model: CodebookModelParams
     perceptual: PerceptualParams
     losses: CodebookLossParams

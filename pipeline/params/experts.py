@@ -61,4 +61,6 @@ class ExpertsParams(Section):
     syncnet: SyncJudge
     emotion: EmotionJudge
     features: FeatureJudge
-    precision: Literal["fp32", "bf16"] = Field(description="number format of the convolutions in training; judges always judge in fp32")
+    precision: Literal["fp32", "bf16"] = Field(
+        description="number format of the convolutions in training; bf16: bfloat16 where the device has arithmetic for it, else fp32; judges always judge in fp32"
+    )

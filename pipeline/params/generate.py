@@ -29,7 +29,9 @@ class GenerateParams(Section):
     crf: int = Field(ge=0, le=51, description="x264 quality of every video, real or generated [1]")
     rollout_batch: int = Field(ge=1, le=4096, description="clips rolled out together [clips]")
     render_batch: int = Field(ge=1, le=512, description="frames rendered together [frames]")
-    precision: Literal["bf16", "fp32"] = Field(description="arithmetic of the image generator")
+    precision: Literal["bf16", "fp32"] = Field(
+        description="arithmetic of the image generator; bf16: bfloat16 where the device has arithmetic for it, else fp32"
+    )
     long_minutes: float = Field(gt=0, le=6000, description="motion sampled for statistics, all rows and seeds together [min]")
     long_row_s: float = Field(gt=0, le=3600, description="length of one long row [s]")
     long_seeds: int = Field(ge=2, le=64, description="samples of every long row [1]")

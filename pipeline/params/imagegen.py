@@ -67,7 +67,9 @@ class ImagegenParams(Section):
     test_frames: int = Field(ge=1, description="pairs of the test identities measured at the end")
     stills_share: float = Field(ge=0, le=1, description="share of the targets that are fitted stills, where there are any")
     enrolment_share: float = Field(ge=0, le=1, description="share of the sources that are enrolment frames, where there are any")
-    precision: Literal["bf16", "fp32"] = Field(description="of convolutions and products in training")
+    precision: Literal["bf16", "fp32"] = Field(
+        description="of convolutions and products in training; bf16: bfloat16 where the device has arithmetic for it, else fp32"
+    )
     model: ImagegenModelParams
     losses: ImagegenLossParams
     discriminator_width: int = Field(ge=4, le=256, description="channels of the discriminator's first layer")

@@ -32,7 +32,9 @@ class LandmarkerParams(Section):
     stills_per_clip: int = Field(ge=1, le=1000, description="pictures taken of each clip of stills")
     faceless: int = Field(ge=0, le=10_000, description="rendered backgrounds without a face, beside those cut out of the frames")
     validation_samples: int = Field(ge=1, le=10_000, description="samples of the validation split that choose nothing but are watched")
-    precision: Literal["fp32", "bf16"] = Field(description="number format of the training's convolutions")
+    precision: Literal["fp32", "bf16"] = Field(
+        description="number format of the training's convolutions; bf16: bfloat16 where the device has arithmetic for it, else fp32"
+    )
     map_weight: float = Field(ge=0, le=10, description="weight of the maps' cross-entropy beside the points' error")
     gap_weight: float = Field(ge=0, le=10, description="weight of the lid and lip gaps' error")
     score_weight: float = Field(ge=0, le=10, description="weight of the blendshape scores' error beside the points' error")

@@ -21,5 +21,5 @@ class LandmarksParams(Section):
     )
     fan_flip: bool = Field(description="face_alignment only: average with the mirrored picture, at twice the time")
     precision: Literal["fp32", "bf16"] = Field(
-        description="trained only: number format of the networks' convolutions when they look for points"
+        description="trained only: number format of the networks' convolutions when they look for points; bf16: bfloat16 where the device has arithmetic for it, else fp32"
     )

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowvqtalker.resample import affine_grid
+
 
 def conv_block(channels_in: int, channels_out: int, stride: int | tuple[int, int] = 2) -> nn.Sequential:
     """3x3 convolution, group norm, SiLU."""
@@ -85,7 +87,7 @@ def augment(pictures: Tensor, generator: torch.Generator, *, shift_px: float, zo
         dim=1,
     ).repeat_interleave(frames, dim=0)
     flat = pictures.reshape(n * frames, 3, height, width)
-    flat = F.grid_sample(flat, F.affine_grid(theta, list(flat.shape), align_corners=False), padding_mode="border", align_corners=False)
+    flat = F.grid_sample(flat, affine_grid(theta, height, width), padding_mode="border", align_corners=False)
     result = flat.view(n, frames, 3, height, width)
     gain = torch.exp(_uniform(generator, n, -0.25, 0.25)).view(n, 1, 1, 1, 1) * torch.exp(
         0.06 * torch.randn(n, 1, 3, 1, 1, generator=generator)

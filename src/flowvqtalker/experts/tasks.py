@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from flowvqtalker.experts.features import FeatureNet, damage_pictures
 from flowvqtalker.experts.layers import CELL_PX, N_ORIENTATIONS, augment, mirrored_edges, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
 from flowvqtalker.metrics.sync import window_offsets
+from flowvqtalker.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,8 @@ class _JudgeTask:
         }
         self.ema_names: tuple[str, ...] = ("network",)
 
-    def _autocast(self, like: Tensor) -> torch.autocast:
-        return torch.autocast(like.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+    def _autocast(self, like: Tensor) -> AbstractContextManager:
+        return autocast(like.device, self.precision)
 
 
 class SyncTask(_JudgeTask):

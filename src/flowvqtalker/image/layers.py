@@ -1,35 +1,17 @@
 """Building blocks shared by the codebook and the image generator.
 
-All maps are (B, C, H, W) float. The blocks keep whatever memory format they get; on a CPU ``channels_last`` with bfloat16
-autocast is the fast one.
+All maps are (B, C, H, W) float. The blocks keep whatever memory format they get; on a CPU ``channels_last`` is the fast one.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PRECISIONS = ("bf16", "fp32")
 Module = TypeVar("Module", bound=nn.Module)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Context that runs convolutions and matrix products in the given precision.
-
-    Args:
-        device: where the tensors live.
-        precision: "bf16" (autocast) or "fp32" (nothing is cast).
-
-    Raises:
-        ValueError: an unknown precision.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def channels_last(module: Module) -> Module:

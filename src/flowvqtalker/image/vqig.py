@@ -38,12 +38,12 @@ from flowvqtalker.image.layers import (
     ResBlock,
     SpatialModulation,
     TransformerBlock,
-    autocast,
     channels_last,
     conv3,
     zero_init,
 )
 from flowvqtalker.image.ratio import ExpressionRatio
+from flowvqtalker.precision import autocast
 
 POSE_DIM = 6
 N_POINTS = 68

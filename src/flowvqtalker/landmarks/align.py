@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from flowvqtalker.landmarks import schema
+from flowvqtalker.resample import affine_grid
 
 #: A patch around a face is this much wider than what PointNet sees, so that shifted, turned and aligned views still find pixels.
 PATCH_MARGIN = 1.3
@@ -91,5 +92,4 @@ def mean_shape(points: Tensor, rounds: int = 3) -> Tensor:
 def look(pictures: Tensor, matrix: Tensor, size_px: int) -> Tensor:
     """Resample (B, S, S, 3) uint8 so that output position q shows input position matrix @ (q, 1); (B, 3, size_px, size_px) in [0, 1]."""
     image = pictures.permute(0, 3, 1, 2).float().div_(255.0)
-    grid = functional.affine_grid(matrix, [len(image), 3, size_px, size_px], align_corners=False)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(image, affine_grid(matrix, size_px, size_px), mode="bilinear", padding_mode="border", align_corners=False)

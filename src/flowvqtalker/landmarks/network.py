@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from flowvqtalker.constants import GAP_PAIRS
 from flowvqtalker.landmarks import align, boxes, schema
 from flowvqtalker.landmarks.schema import N_LANDMARKS, Detections
+from flowvqtalker.precision import autocast
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
@@ -331,7 +332,7 @@ class TrainedLandmarker:
 
     def _run(self, network: nn.Module, batch: Tensor) -> tuple[Tensor, ...]:
         """Outputs of a network in float32, computed in ``precision``."""
-        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+        with autocast(batch.device, self.precision):
             found = network(batch)
         return tuple(part.float() for part in (found if isinstance(found, tuple) else (found,)))
 

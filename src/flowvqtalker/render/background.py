@@ -61,4 +61,5 @@ def make_background(generator: np.random.Generator, size: tuple[int, int]) -> ND
     mix = mix + 0.20 * smooth_noise(generator, size, 14) + 0.08 * smooth_noise(generator, size, 60)
     image = base + (other - base) * mix[..., None]
     image += generator.normal(0, 3.0, size).astype(np.float32)[..., None]
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    # In C order: the compiled shader would be compiled again for another layout.
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8, order="C")

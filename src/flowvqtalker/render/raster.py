@@ -65,7 +65,7 @@ def compute_normals(points, triangles, drawn, out):
             out[i, 2] /= length
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fill(projected, triangles, drawn, scale, triangle_out, depth_out):
     """Rasterise projected triangles into (H, W) buffers, ``scale`` samples per pixel and axis; back faces are skipped.
 
@@ -105,12 +105,16 @@ def fill(projected, triangles, drawn, scale, triangle_out, depth_out):
             w0 = ((x2 - x1) * (row - y1) - (y2 - y1) * (start - x1)) * inverse
             w1 = ((x0 - x2) * (row - y2) - (y0 - y2) * (start - x2)) * inverse
             w2 = ((x1 - x0) * (row - y0) - (y1 - y0) * (start - x0)) * inverse
+            inside = False
             for column in range(start, column1 + 1):
                 if w0 >= -1e-6 and w1 >= -1e-6 and w2 >= -1e-6:
+                    inside = True
                     depth = np.float32(1.0 / (w0 * q0 + w1 * q1 + w2 * q2))
                     if depth < depth_out[row, column]:
                         depth_out[row, column] = depth
                         triangle_out[row, column] = f
+                elif inside:
+                    break  # each weight only falls or only rises along a row: what was left is not entered again
                 w0 += step0
                 w1 += step1
                 w2 += step2

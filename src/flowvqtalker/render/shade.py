@@ -142,12 +142,14 @@ def _shade_point(
     # Unsigned indices spare the test for negative ones at every access.
     a, b, c = np.uintp(triangles[f, 0]), np.uintp(triangles[f, 1]), np.uintp(triangles[f, 2])
     x0, y0, x1, y1, x2, y2 = projected[a, 0], projected[a, 1], projected[b, 0], projected[b, 1], projected[c, 0], projected[c, 1]
-    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    w0 = max(((x2 - x1) * (v - y1) - (y2 - y1) * (u - x1)) / area, np.float32(0.0)) / projected[a, 2]
-    w1 = max(((x0 - x2) * (v - y2) - (y0 - y2) * (u - x2)) / area, np.float32(0.0)) / projected[b, 2]
-    w2 = max(((x1 - x0) * (v - y0) - (y1 - y0) * (u - x0)) / area, np.float32(0.0)) / projected[c, 2]
-    total = w0 + w1 + w2
-    w0, w1, w2 = w0 / total, w1 / total, w2 / total
+    # Perspective-correct weights are areas over depths; multiplied by all three depths they need one division instead of nine. A front face has a
+    # negative area here, see ``fill``.
+    z0, z1, z2 = projected[a, 2], projected[b, 2], projected[c, 2]
+    w0 = max((y2 - y1) * (u - x1) - (x2 - x1) * (v - y1), np.float32(0.0)) * (z1 * z2)
+    w1 = max((y0 - y2) * (u - x2) - (x0 - x2) * (v - y2), np.float32(0.0)) * (z0 * z2)
+    w2 = max((y1 - y0) * (u - x0) - (x1 - x0) * (v - y0), np.float32(0.0)) * (z0 * z1)
+    total = np.float32(1.0) / max(w0 + w1 + w2, np.float32(1e-30))
+    w0, w1, w2 = w0 * total, w1 * total, w2 * total
     nx = w0 * normals[a, 0] + w1 * normals[b, 0] + w2 * normals[c, 0]
     ny = w0 * normals[a, 1] + w1 * normals[b, 1] + w2 * normals[c, 1]
     nz = w0 * normals[a, 2] + w1 * normals[b, 2] + w2 * normals[c, 2]

@@ -12,10 +12,10 @@ from torch import Tensor
 from flowvqtalker.image.adversarial import PatchDiscriminator, adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from flowvqtalker.image.codebook import Codebook
 from flowvqtalker.image.data import FrameSet, Sampler
-from flowvqtalker.image.layers import autocast
 from flowvqtalker.image.perceptual import AuxiliaryHeads, OwnFeatures, SqueezeFeatures, auxiliary_loss, perceptual_distance
 from flowvqtalker.image.quantize import usage
 from flowvqtalker.image.regions import eyes_mask, face_mask, loss_weight, mouth_mask
+from flowvqtalker.precision import autocast
 from flowvqtalker.train.loop import Task
 
 VALIDATION_BATCH = 32

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from flowvqtalker.image.adversarial import PatchDiscriminator, hinge_discriminator_loss, hinge_generator_loss
 from flowvqtalker.image.data import FrameSet, Sampler, fixed_pairs
 from flowvqtalker.image.geometry import unit_points
-from flowvqtalker.image.layers import autocast
 from flowvqtalker.image.perceptual import OwnFeatures, SqueezeFeatures, perceptual_distance
 from flowvqtalker.image.regions import loss_weight
 from flowvqtalker.image.vqig import VQIG, Output
+from flowvqtalker.precision import autocast
 from flowvqtalker.train.codebook import VALIDATION_BATCH, mean_values, psnr_db, region_psnr
 from flowvqtalker.train.loop import Task
 

@@ -208,7 +208,8 @@ def test_folding_the_normalisations_changes_no_number():
     torch.testing.assert_close(after, before, atol=1e-4, rtol=1e-4)
 
 
-def test_half_the_precision_moves_points_by_little(trained):
+def test_half_the_precision_moves_points_by_little(trained, monkeypatch):
+    monkeypatch.setattr("flowvqtalker.precision.computes_bf16", lambda device_type: True)  # emulated where it must be
     frames, _ = make_pictures(6, 160, 13)
     state = network.pack({name: getattr(trained, name).state_dict() for name in ("finder", "points", "refiner")}, like=trained)
     full, half = (network.TrainedLandmarker.from_state(state, precision=precision).detect(frames) for precision in ("fp32", "bf16"))
