@@ -1,5 +1,6 @@
 """The three face models behind one interface: each is fitted to the same landmarks by the same step, with pixels and without."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def fit(crops: Path, tmp_path: Path, monkeypatch, name: str, asset: str, **chang
     values |= changes
     monkeypatch.setenv("FVQT_CACHE", str(tmp_path / "cache"))
     ctx = Context(
-        "fit3dmm", "", '{"seed": 1, "stage": "fit3dmm"}' + str(sorted(values.items())), tmp_path, tmp_path / "fit" / "index.csv",
+        "fit3dmm", "", json.dumps({"seed": 1, "stage": "fit3dmm", "params": {"fit3dmm": values}}), tmp_path, tmp_path / "fit" / "index.csv",
         {"crop": crops / "index.csv"}, 1, {"fit3dmm": validate_section("fit3dmm", values)},
     )  # fmt: skip
     run_shard(fit3dmm.STAGE, ctx, 0, 1, tmp_path / "0.csv")

@@ -1,5 +1,6 @@
 """Steps fit3dmm and audio on a small folder of crops with known coefficients, through the harness that the rules call."""
 
+import json
 import logging
 import os
 from dataclasses import replace
@@ -99,11 +100,11 @@ def crops(tmp_path_factory) -> dict:
 def context(stage: str, crops: dict, tmp_path: Path, **changes) -> Context:
     values = yaml.safe_load(Path("params.yaml").read_text())[stage] | {"max_failed_share": 1.0} | changes
     out = crops["folder"].parent / tmp_path.name / "index.csv"
-    stamp = f'{{"seed": 1, "stage": "{stage}"}}'
+    stamp = json.dumps({"seed": 1, "stage": stage, "params": {stage: changes}})
     return Context(
         stage,
         "",
-        stamp + str(sorted(changes.items())),
+        stamp,
         tmp_path,
         out,
         {"crop": crops["folder"] / "index.csv"},
