@@ -332,8 +332,8 @@ class _Comparison:
         if measure.pooled or not common:
             reason = "no value for single clips" if measure.pooled else "no training of the same number"
             return Estimate(float("nan"), None, 0, 0, reason)
-        sides = [self.scores(name, measure, common) for name in (variant, baseline)]
-        return paired(*sides, self.people, self.generator(measure.name, variant, baseline), *self.options, real=self.real(measure))
+        this, other = (self.scores(name, measure, common) for name in (variant, baseline))
+        return paired(this, other, self.people, self.generator(measure.name, variant, baseline), *self.options, real=self.real(measure))
 
 
 def compare(grid: Grid, tables: Tables, real: pd.DataFrame, *, seed: int, resamples: int, level: float) -> Ablation:
