@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flowvqtalker.metrics.bootstrap import MIN_CLUSTERS, Estimate
 from pipeline.reporting.ablations import BASELINE, Ablation, Measure, VariantResult
-from pipeline.reporting.figures import STYLE
+from pipeline.reporting.style import STYLE
 from pipeline.reporting.tables import format_number, md_row, tex_escape
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from pipeline.params.report import ReportParams
 from pipeline.report import run
 from pipeline.reporting.charts import line_chart, ticks
 from pipeline.reporting.columns import _WORDS, COLUMNS, FURTHER, METHODS
-from pipeline.reporting.figures import _training_figure, closure
+from pipeline.reporting.figures import _training_figure, make_figures
 from pipeline.reporting.gallery import choose_clips
+from pipeline.reporting.motion import closure
 from pipeline.reporting.page import check_rows
 from pipeline.reporting.results import Training, read_results
 from pipeline.reporting.tables import best_methods, format_number
@@ -140,6 +141,15 @@ def make_run(root: Path) -> dict[str, Path]:
         write_json(folder / "metrics.json", {"loss": 2.0, "seconds": 12.5})
         write_json(folder / "index.json", {})
         reads[name.replace("/", "_")] = folder / "index.json"
+    means = 5 * np.eye(len(EMOTIONS), 12, dtype=np.float32)
+    emotion = np.repeat(np.arange(len(EMOTIONS), dtype=np.int8), 40)
+    latents = {
+        "z": means[emotion] + rng.normal(0, 1, (len(emotion), 12)),
+        "emotion": emotion,
+        "intensity": np.ones(len(emotion)),
+        "means": means,
+    }
+    write_npz(root / "models/flow/full/latents.npz", latents)
     Image.fromarray(np.full((32, 96, 3), 128, np.uint8)).save(root / "models/codebook/grid.png")
     return reads
 
@@ -308,8 +318,21 @@ def test_report_is_byte_stable(report: Path, tmp_path: Path) -> None:
     for path in ours:
         assert (report / path).read_bytes() == (tmp_path / "reports" / path).read_bytes(), path
     assert {path.name for path in (report / "figures").glob("*.png")} == {
-        "training_codebook.png", "training_flow_full.png", "pose_curves.png", "eye_opening.png", "blink_intervals.png", "emotion_confusion.png"
+        "training_codebook.png", "training_flow_full.png", "pose_curves.png", "eye_opening.png", "blink_intervals.png", "emotion_confusion.png",
+        "emotion_grid.png", "motion_spectrum.png", "latents_flow_full.png",
     }  # fmt: skip
+
+
+def test_latents_have_a_figure_and_a_caption_only_where_the_training_wrote_them(report: Path, tmp_path: Path) -> None:
+    page = (report / "index.html").read_text()
+    assert "Latents of test frames (flow/full), each mapped under its own label" in page
+    assert "Power spectral density of motion" in page
+    assert "frame of strongest expression" in page
+    reads = make_run(tmp_path)
+    (tmp_path / "models/flow/full/latents.npz").unlink()
+    figures = make_figures(read_results(reads), 50)
+    assert "latents_flow_full" not in figures
+    assert "training_flow_full" in figures
 
 
 def test_a_run_with_almost_nothing_still_gives_a_report(tmp_path: Path) -> None:
