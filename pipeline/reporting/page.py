@@ -25,7 +25,7 @@ __all__ = ["check_rows", "flatten", "render_page"]
 #: What each figure shows; training figures are drawn as curves on the page itself.
 CAPTIONS = {
     "emotion_grid": "Test identities (rows) under every emotion that the test split holds of them (columns): real frame, and the one generated for "
-    "the same sound and label with the real head pose, at the real clip's frame of strongest expression in which neither blinks. Empty: the split has no such clip.",
+    "the same sound and label with the real head pose, at the real clip's frame of strongest expression (brows, cheeks, nose, smile, frown) in which neither blinks. Empty: the split has no such clip.",
     "pose_curves": "Head rotation of test clips: fitted to the real video, and one free sample for the same sound.",
     "eye_opening": "Eye closure and jaw opening of test clips, and the lids of a longer free sample; bars mark blinks. Lids are one-to-many, the jaw "
     "follows the sound.",
