@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from flowvqtalker.audio.mel import compute_mel, mel_windows
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
-from flowvqtalker.experts.crops import FACE, cut
-from flowvqtalker.experts.tasks import person_face
+from flowvqtalker.experts.crops import FACE, cut, face_points
+from flowvqtalker.experts.emotion import UsualFace
+from flowvqtalker.experts.tasks import Seen, person_face
 from flowvqtalker.face.camera import Camera
 from flowvqtalker.fit.basis import basis_of
 from flowvqtalker.fit.solver import fit_pose
@@ -205,11 +206,11 @@ class VideoScorer:
         """All real videos of the pair's person."""
         return sorted({one.real for one in self.pairs if one.identity == pair.identity and one.real is not None})
 
-    def _usual(self, pair: Pair) -> Callable[[], np.ndarray] | None:
+    def _usual(self, pair: Pair) -> Callable[[], UsualFace] | None:
         if "emotion" not in self.tools.networks:
             return None
 
-        def make() -> np.ndarray:
+        def make() -> UsualFace:
             size, items = self.tools.networks["emotion"].size_px, []
             for path in self._friends(pair):
                 try:
@@ -218,14 +219,14 @@ class VideoScorer:
                     continue  # its own row tells why
                 landmarks = self._landmarks(frames)
                 if not np.isnan(landmarks).any(axis=(1, 2)).all():
-                    items.append((cut(frames, landmarks, FACE, size), False))
+                    items.append(Seen(cut(frames, landmarks, FACE, size), face_points(landmarks)))
             return person_face(items)
 
-        def kept() -> np.ndarray:
+        def kept() -> UsualFace:
             path = self._entry("usual", pair, pair.identity, *(self.sha256(friend) for friend in self._friends(pair)))
             if not path.exists():
-                write_npz(path, {"usual": make()})
-            return read_npz(path)["usual"]
+                write_npz(path, make()._asdict())
+            return UsualFace(**read_npz(path))
 
         return kept
 
