@@ -85,6 +85,7 @@ class Policy:
             f"{self.silent_db:g} dB, the lip-sync cells of that clip stay empty and count as missing."
             if self.sound == "own"
             else "Lips are judged with the real clip's sound.",
+            f"CPBD and motion-compensated flicker look at every {self.every}th frame.",
             "Blinks and head angles come from landmarks: eye aspect ratio over the clip's own open eyes, rigid fit of a mean face.",
         ]
 
@@ -103,6 +104,7 @@ class Tools:
         smooth_sd_frames: smoothing of its landmarks.
         outside: networks of ``flowvqtalker.experts.official`` by name: those with ``features`` make an FID, with ``distance`` a column, with ``lips``
             and ``sync`` lip-sync columns.
+        own_test: what the run's judges reached on their own test clips: the metrics.json beside their weights, empty where there is none.
     """
 
     networks: Mapping[str, Any] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Tools:
     finder_key: str = ""
     smooth_sd_frames: float = 0.4
     outside: Mapping[str, Any] = field(default_factory=dict)
+    own_test: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def finder(self) -> Landmarker | None:
