@@ -10,15 +10,16 @@ from typing import Any
 
 import jinja2
 
+from pipeline.reporting.blocks import blocks
 from pipeline.reporting.charts import line_chart
-from pipeline.reporting.columns import PUBLISHED, PUBLISHED_NOTE, column_of, method_of
+from pipeline.reporting.columns import column_of, method_of
 from pipeline.reporting.figures import series_of
 from pipeline.reporting.gallery import GalleryClip
 from pipeline.reporting.page_script import SCRIPT
 from pipeline.reporting.page_style import STYLE
 from pipeline.reporting.page_template import TEMPLATE
 from pipeline.reporting.results import Results, Training
-from pipeline.reporting.tables import READING, Cell, cells, fid_note, footnotes, main_columns, published_columns
+from pipeline.reporting.tables import READING, Cell, cells, footnotes, main_columns, notes_of_judges
 
 __all__ = ["check_rows", "flatten", "render_page"]
 
@@ -81,10 +82,8 @@ def render_page(
         methods=[method_of(method) for method in printed],
         columns=[column_of(column) for column in (*main_columns(), *results.further)],
         notes=footnotes(results),
-        fid_note=fid_note(results),
-        published=PUBLISHED,
-        published_note=PUBLISHED_NOTE,
-        published_columns=published_columns(),
+        judge_notes=notes_of_judges(results),
+        blocks=blocks(results),
         checks=check_rows(results.checks),
         gallery=_gallery_groups(gallery),
         left_out=left_out,

@@ -247,6 +247,36 @@ def test_markdown_and_tex_hold_intervals_footnotes_and_the_marked_published_bloc
     assert counts == {len(ISSUE_COLUMNS.split(",")) - 1}
 
 
+def test_differences_and_the_judges_accuracy_reach_tables_and_page(report: Path, tmp_path: Path) -> None:
+    assert (report / "tables/differences.csv").read_text().splitlines() == [
+        "method,column,n,n_identities,difference,ci_low,ci_high,verdict"
+    ]
+    document = json.loads((report / "evaluate/metrics.json").read_text())
+    document["judges"] = {"sha256": {"emotion": "ab" * 32}, "own_test": {"test_emotion_clip_acc_pct": 80.0, "test_emotion_clips": 24.0}}
+    write_json(tmp_path / "reports/evaluate/metrics.json", document)
+    rng = np.random.default_rng(0)
+    people = [f"p{index // 3}" for index in range(27)]
+    clips = pd.DataFrame(
+        {"clip": [f"c{index}" for index in range(27)], "identity": people, "status": "ok", "psnr_db": rng.normal(20, 3, 27)}
+    )
+    write_text(tmp_path / "reports/evaluate/flowvqtalker_paired.csv", clips.to_csv(index=False))
+    worse = clips.assign(psnr_db=clips["psnr_db"] - 1)
+    write_text(tmp_path / "reports/evaluate/copy_source.csv", worse.to_csv(index=False))
+    run(context(tmp_path, {"evaluate": tmp_path / "reports/evaluate/metrics.json"}))
+    lines = (tmp_path / "reports/tables/differences.csv").read_text().splitlines()
+    assert lines[1:] == ["copy_source,psnr_db,27,9,-1.00,-1.00,-1.00,worse"]
+    for name in ("tables/quantitative.md", "tables/quantitative.tex", "index.html"):
+        text = (tmp_path / "reports" / name).read_text().replace("\\%", "%").replace("\\_", "_")
+        assert "-1.00 [-1.00, -1.00] worse" in text
+        assert "One training per model, one sample per clip" in text
+        assert "Emotion judge: 80.0 % of 24 clips named rightly; the aim of 85 % is missed." in text
+        assert "In the paper" in text
+        assert "4.03" in text
+    checker = _check((tmp_path / "reports/index.html").read_text())
+    assert checker.problems == []
+    assert len(checker.ids) == len(set(checker.ids))
+
+
 def test_how_noisy_fid_is_stands_beneath_the_table(report: Path, tmp_path: Path) -> None:
     document = json.loads((report / "evaluate/metrics.json").read_text())
     noise = {
