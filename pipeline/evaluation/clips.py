@@ -32,7 +32,7 @@ from flowvqtalker.metrics.diversity import (
     pose_over_time_deg,
     seed_distance,
 )
-from flowvqtalker.metrics.landmarks import lip_correlation, lmd_centred_px, lmd_raw_px
+from flowvqtalker.metrics.landmarks import faces_found_pct, lip_correlation, lmd_centred_px, lmd_raw_px
 from flowvqtalker.metrics.pixels import face_mask, psnr_db, ssim
 from pipeline.backends import backend_checksums, make_landmarker
 from pipeline.context import Context
@@ -217,7 +217,7 @@ class Scorer:
             result[f"{short}_lmd_centred_px"] = mean_of(lmd_centred_px(points, truth, region, size))
             result[f"{short}_lmd_raw_px"] = mean_of(lmd_raw_px(points, truth, region, size))
         result["lip_correlation"] = lip_correlation(points, truth)
-        result["faces_found_pct"] = 100.0 * float((~np.isnan(generated["landmarks_px"]).any(axis=(1, 2))).mean())
+        result["faces_found_pct"] = faces_found_pct(generated["landmarks_px"])
         for name in ("cpbd", "mouth_sharpness", "flicker", "flicker_compensated"):
             result[name] = mean_of(generated[name])
         mel = self.sound_of(clip)

@@ -25,7 +25,7 @@ from flowvqtalker.landmarks import boxes
 from flowvqtalker.landmarks.schema import Landmarker
 from flowvqtalker.metrics.blinks import blink_events, closure_from_landmarks
 from flowvqtalker.metrics.diversity import audio_beats, beat_alignment, motion_beats, pose_over_time_deg
-from flowvqtalker.metrics.landmarks import lip_correlation, lmd_centred_px, lmd_raw_px
+from flowvqtalker.metrics.landmarks import faces_found_pct, lip_correlation, lmd_centred_px, lmd_raw_px
 from flowvqtalker.metrics.pixels import face_mask, psnr_db, ssim
 from pipeline.crop import loudest_db
 from pipeline.errors import PipelineError
@@ -337,7 +337,7 @@ class VideoScorer:
         row["sync_reason"] = silence
         if self.tools.finder is None:
             return row
-        row["faces_found_pct"] = 100.0 * float((~np.isnan(points).any(axis=(1, 2))).mean())
+        row["faces_found_pct"] = faces_found_pct(points)
         if "face" not in arrays:
             row["sync_reason"] = silence or "no face"
             return row

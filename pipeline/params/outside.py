@@ -14,7 +14,11 @@ Judge = Literal["syncnet", "inception", "lpips", "pyfeat"]
 
 
 class OutsideParams(Section):
-    """Networks trained elsewhere. None of them is ever a training loss."""
+    """Networks trained elsewhere. None of them is ever a training loss.
+
+    ``judges`` says which weights `flowvqtalker doctor` and `make assets` ask for; it switches nothing on: `flowvqtalker evaluate` takes the files
+    by its own flags, `flowvqtalker fex` runs py-feat (docs/outside_parts.md).
+    """
 
     judges: tuple[Judge, ...] = Field(
         description="syncnet: the official LSE-D and LSE-C; inception: FID of the literature; lpips: LPIPS of VGG-16; pyfeat: action units"

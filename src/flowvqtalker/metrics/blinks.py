@@ -15,6 +15,8 @@ OFF_CLOSURE = 0.3
 COMPLETE_CLOSURE = 0.8
 #: Eye aspect ratio of closed eyes over that of the same person's open eyes.
 CLOSED_EAR_SHARE = 0.3
+#: Times of events are stored in float32; a frame on the edge of an event belongs to it [s].
+_EDGE_S = 1e-4
 
 
 def eye_aspect_ratio(landmarks_px: np.ndarray) -> np.ndarray:
@@ -73,6 +75,24 @@ def blink_events(closure: np.ndarray, on: float = ON_CLOSURE, off: float = OFF_C
     closed = closed_mask(np.asarray(closure, dtype=np.float64), on, off).astype(np.int8)
     steps = np.diff(closed, prepend=0, append=0)
     return np.stack([np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)], axis=1)
+
+
+def shown_events(events_s: np.ndarray, closure: np.ndarray, fps_hz: float, on: float = ON_CLOSURE) -> np.ndarray:
+    """Which true blinks a clip shows: those whose lids reach ``on`` in at least one of its frames. A clip's end may cut off the rest of a blink.
+
+    Args:
+        events_s: (n, 2) start and end [s] from the clip's first frame.
+        closure: (T,) true closure of the eyes, 0 open to 1 closed.
+        fps_hz: Frames a second.
+        on: Threshold to close.
+
+    Returns:
+        (n,) bool.
+    """
+    times = np.arange(len(closure)) / fps_hz
+    events = np.asarray(events_s, np.float64).reshape(-1, 2)
+    inside = (times >= events[:, :1] - _EDGE_S) & (times <= events[:, 1:] + _EDGE_S)
+    return np.any(inside & (np.asarray(closure) >= on), axis=1)
 
 
 def closure_from_landmarks(landmarks_px: np.ndarray, open_quantile: float = 0.9, closed_share: float = CLOSED_EAR_SHARE) -> np.ndarray:
@@ -155,6 +175,7 @@ def interval_distance_s(a_s: np.ndarray, b_s: np.ndarray) -> float:
     Returns:
         Seconds by which intervals have to be moved on average; NaN when either side is empty. 0 for equal distributions.
 
+    Unit: s.
     Source: earth mover's distance in one dimension (scipy.stats.wasserstein_distance).
     Pitfalls: intervals inside short clips are short (compare clips of equal length); few blinks make it large by chance: print the value of two
     halves of the real data beside it.
@@ -166,7 +187,10 @@ def interval_distance_s(a_s: np.ndarray, b_s: np.ndarray) -> float:
 
 
 class BlinkF1(Accumulator):
-    """Event F1 (``compute``) of blinks over many clips: hits, misses and false alarms are summed, never F1 values averaged. Higher is better, in [0, 1]."""
+    """Event F1 (``compute``) of blinks over many clips: hits, misses and false alarms are summed, never F1 values averaged. Higher is better, in [0, 1].
+
+    ``unjudged`` counts true events that the clips do not show (see ``update``).
+    """
 
     def __init__(self, slack: float = 0.0) -> None:
         self.slack = slack
@@ -174,12 +198,24 @@ class BlinkF1(Accumulator):
 
     def reset(self) -> None:
         self.match = EventMatch(0, 0, 0)
+        self.unjudged = 0
 
-    def update(self, found: np.ndarray, truth: np.ndarray) -> None:
-        """Add one clip: (n, 2) found and (m, 2) true events in the same unit."""
+    def update(self, found: np.ndarray, truth: np.ndarray, shown: np.ndarray | None = None) -> None:
+        """Add one clip: (n, 2) found and (m, 2) true events in the same unit.
+
+        ``shown`` (m,) bool says which true events the clip shows (all by default, see :func:`shown_events`). The others may be found or not:
+        they are no misses, and what is found there and nowhere else is no false alarm.
+        """
+        found, truth = np.asarray(found, np.float64).reshape(-1, 2), np.asarray(truth, np.float64).reshape(-1, 2)
+        if shown is not None:
+            hidden, truth = truth[~shown], truth[shown]
+            self.unjudged += len(hidden)
+            near = [[match_events(event[None], side, self.slack).hits for side in (truth, hidden)] for event in found]
+            found = found[[bool(on_shown or not on_hidden) for on_shown, on_hidden in near]] if near else found
         self._add(match_events(found, truth, self.slack))
 
     def merge(self, other: BlinkF1) -> None:
+        self.unjudged += other.unjudged
         self._add(other.match)
 
     def _add(self, more: EventMatch) -> None:
@@ -193,7 +229,12 @@ class BlinkF1(Accumulator):
 class BlinkStatistics(Accumulator):
     """Pooled blink rate [1/s] (``compute``), durations [s], intervals [s] and greatest closures over many clips.
 
-    The rate is all blinks over all seconds, never a mean of clip rates. Intervals are start to start inside one clip. Direction: near the real value.
+    The rate is all blinks over all seconds, never a mean of clip rates. Intervals are start to start inside one clip. Near the real value is better.
+
+    Unit: 1/s (rate), s (durations and intervals), % of blinks (completeness).
+    Source: Vougioukas et al., IJCV 2020 (blinks per second); the hysteresis of :func:`blink_events` is ours.
+    Pitfalls: few blinks make a coarse rate, so pool many clips; a lowered lid counts as one very long blink; short clips hold short intervals
+    only; a blink that an end of the clip cuts off counts where its lids reach the threshold in a frame that is shown.
     """
 
     def __init__(self, fps_hz: float, on: float = ON_CLOSURE, off: float = OFF_CLOSURE) -> None:

@@ -63,6 +63,7 @@ def compensated_flicker(grey: np.ndarray, block_px: int = BLOCK_PX, reach_px: in
     Raises:
         ShapeError: other shape.
 
+    Unit: grey levels [0, 255].
     Source: full-search block matching as in video coding (ITU-T H.261); the residual as flicker is ours.
     Pitfalls: half-pixel motion and uncovered background leave a residual in real video too, so 0 (a still) is not the aim; it depends on the
     picture's size, on the codec and on film grain: compare at one size and one encoder setting only.

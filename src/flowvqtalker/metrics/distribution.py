@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowvqtalker.checks import ShapeError
 from flowvqtalker.metrics.base import Accumulator
+
+#: Frames a side of a block of KID's kernel.
+_BLOCK_ROWS = 1024
 
 
 def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
@@ -66,8 +70,17 @@ class Moments:
 
 
 def fid(generated: np.ndarray, real: np.ndarray) -> float:
-    """Frechet distance between Gaussians fitted to (N, D) generated and (M, D) real features. Lower is better.
+    """Squared Frechet distance between Gaussians fitted to two sets of features (see :func:`frechet_distance`). Lower is better.
 
+    Args:
+        generated: (N, D) features of generated frames, any real type.
+        real: (M, D) features of real frames by the same network.
+
+    Returns:
+        Distance, not below 0; 0 for equal sets.
+
+    Unit: squared feature units of the network.
+    Source: Heusel et al., NeurIPS 2017 (arXiv 1706.08500).
     Pitfalls: biased upwards for few frames (use equal counts, D well below N); the value means nothing without the network's name;
     frames of one clip are not independent, so resample whole identities for an interval.
     """
@@ -81,18 +94,41 @@ def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return product * product * product  # NumPy's power of 3 takes four times as long
 
 
-def kid(generated: np.ndarray, real: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy under :func:`polynomial_kernel`, all frames in one block. Lower is better, may be slightly negative.
+def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum of :func:`polynomial_kernel` over all pairs, block by block: memory does not grow with the number of pairs."""
+    starts = range(0, len(a), _BLOCK_ROWS), range(0, len(b), _BLOCK_ROWS)
+    return float(sum(polynomial_kernel(a[i : i + _BLOCK_ROWS], b[j : j + _BLOCK_ROWS]).sum() for i in starts[0] for j in starts[1]))
 
+
+def _within(features: np.ndarray) -> float:
+    """Mean of :func:`polynomial_kernel` over the pairs of different rows of (N, D) features."""
+    n = len(features)
+    selves = np.square(features).sum(axis=1) / features.shape[1] + 1.0
+    return (_kernel_sum(features, features) - float((selves**3).sum())) / (n * (n - 1))
+
+
+def kid(generated: np.ndarray, real: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy: ``mean k(x, x') + mean k(y, y') - 2 mean k(x, y)``, k = ``(a . b / D + 1)^3``. Lower is better.
+
+    Means over pairs of different frames, all frames at once.
+
+    Args:
+        generated: (N, D) features of generated frames, any real type.
+        real: (M, D) features of real frames by the same network.
+
+    Returns:
+        Distance; NaN with fewer than 2 frames on a side. About 0 for equal distributions, and as often below as above it.
+
+    Unit: kernel units (none) of the network that made the features.
     Source: Binkowski et al., ICLR 2018 (arXiv 1801.01401); they average over blocks of 1000, we use everything at once: the same expectation.
+    Equal to TorchMetrics' KernelInceptionDistance with one subset of all frames (checked by a test).
+    Pitfalls: may be negative; the value means nothing without the network's name; frames of one clip are not independent, so resample whole
+    identities for an interval.
     """
-    n, m = len(generated), len(real)
-    if n < 2 or m < 2:
+    x, y = np.asarray(generated, np.float64), np.asarray(real, np.float64)
+    if len(x) < 2 or len(y) < 2:
         return float("nan")
-    kxx, kyy = polynomial_kernel(generated, generated), polynomial_kernel(real, real)
-    within_x = (kxx.sum() - np.trace(kxx)) / (n * (n - 1))
-    within_y = (kyy.sum() - np.trace(kyy)) / (m * (m - 1))
-    return float(within_x + within_y - 2.0 * polynomial_kernel(generated, real).mean())
+    return _within(x) + _within(y) - 2.0 * _kernel_sum(x, y) / (len(x) * len(y))
 
 
 class FID(Accumulator):
@@ -119,6 +155,40 @@ class FID(Accumulator):
         if min(self.generated.n, self.real.n) < 2:
             return float("nan")
         return frechet_distance(*self.generated.mean_cov(), *self.real.mean_cov())
+
+
+class KID(Accumulator):
+    """Streaming :func:`kid`, dimensionless, lower is better; equal to the batch however the clips are spread over processes.
+
+    It keeps the features (8 D bytes a frame) and no sums: the kernel compares every frame with every other one. ``network`` names the features
+    and takes part in no computation but in every report.
+    """
+
+    def __init__(self, dim: int, network: str) -> None:
+        self.dim, self.network = dim, network
+        self.reset()
+
+    def reset(self) -> None:
+        self.generated: list[np.ndarray] = []
+        self.real: list[np.ndarray] = []
+
+    def update(self, generated: np.ndarray, real: np.ndarray) -> None:
+        """Add (N, D) features of generated and (M, D) of real frames."""
+        for name, store, features in (("generated", self.generated, generated), ("real", self.real, real)):
+            if np.ndim(features) != 2 or np.shape(features)[1] != self.dim:
+                raise ShapeError(f"{name}: expected (N, {self.dim}) features, got {tuple(np.shape(features))}")
+            store.append(np.array(features, dtype=np.float64))
+
+    def merge(self, other: KID) -> None:
+        if other.network != self.network:
+            raise ValueError(f"features of {self.network} and {other.network} cannot be mixed")
+        self.generated = self.generated + other.generated
+        self.real = self.real + other.real
+
+    def compute(self) -> float:
+        if not self.generated:
+            return float("nan")
+        return kid(np.concatenate(self.generated), np.concatenate(self.real))
 
 
 class ClusteredDistances:

@@ -18,7 +18,9 @@ def pose_over_time_deg(pose: np.ndarray) -> np.ndarray:
     Returns:
         (...) deg; 0 for a still head.
 
+    Unit: deg.
     Source: SadTalker's diversity (standard deviation of head-motion features), taken on angles instead of Hopenet's features.
+    Pitfalls: jitter raises it as much as expressive motion, so look at ``flicker`` too; a slow drift counts like nodding.
     """
     return np.degrees(np.std(np.asarray(pose, np.float64)[..., :3], axis=-2).mean(axis=-1))
 
@@ -30,7 +32,11 @@ def pose_over_seeds_deg(pose: np.ndarray) -> np.ndarray:
         pose: (..., S, T, 6) poses of S at least 2 samples.
 
     Returns:
-        (...) deg, with the unbiased (S - 1) variance.
+        (...) deg, with the unbiased (S - 1) variance. Neither more nor less is better.
+
+    Unit: deg.
+    Source: the one-to-many claim of the paper (arXiv 2403.06375); the number is ours.
+    Pitfalls: white noise scores high; with few samples the standard deviation is biased low (by a fifth for two).
     """
     if pose.shape[-3] < 2:
         raise ShapeError(f"pose: needs at least 2 samples on axis -3, got {tuple(pose.shape)}")
@@ -46,7 +52,9 @@ def expression_over_time(beta: np.ndarray) -> np.ndarray:
     Returns:
         (...) coefficient units; 0 for a still face.
 
-    Source: SadTalker's diversity over time, on expression coefficients. Pitfalls: jitter raises it; fitted coefficients are smoother than true ones.
+    Unit: units of the coefficients.
+    Source: SadTalker's diversity over time, on expression coefficients.
+    Pitfalls: jitter raises it; fitted coefficients are smoother than true ones.
     """
     return np.sqrt(np.var(np.asarray(beta, np.float64), axis=-2).sum(axis=-1))
 
@@ -68,7 +76,19 @@ def expression_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def seed_distance(samples: np.ndarray) -> float:
-    """Mean of :func:`expression_distance` over all pairs of (S, T, E) samples, S at least 2."""
+    """How far samples for one sound lie apart: mean of :func:`expression_distance` over all pairs. Compare with the real value: that of two takes.
+
+    Args:
+        samples: (S, T, E) expression coefficients of S at least 2 samples.
+
+    Returns:
+        Euclidean distance per frame, not below 0; 0 for a deterministic method.
+
+    Unit: units of the coefficients.
+    Source: ours, after the diversity over samples of stochastic motion models (mean pairwise distance).
+    Pitfalls: jitter of single frames raises it like another performance would; it grows with the number of coefficients, so compare one face
+    model only.
+    """
     if samples.ndim != 3 or len(samples) < 2:
         raise ShapeError(f"samples: expected (S, T, E) with S at least 2, got {tuple(samples.shape)}")
     rows = samples.astype(np.float64)
@@ -112,7 +132,9 @@ def beat_alignment(motion: np.ndarray, audio: np.ndarray, sigma_frames: float = 
     Returns:
         Score; 0 without motion beats, NaN without audio beats.
 
-    Source: Bailando (Siyao et al., CVPR 2022). Pitfalls: the direction audio to motion matters (many motion beats raise it); compare with the real value.
+    Unit: none.
+    Source: Bailando (Siyao et al., CVPR 2022).
+    Pitfalls: the direction audio to motion matters (many motion beats raise it); compare with the real value.
     """
     if not len(audio):
         return float("nan")

@@ -25,9 +25,11 @@ def per_class_accuracy_pct(confusion: np.ndarray) -> np.ndarray:
 
 
 class EmotionAccuracy(Accumulator):
-    """Share of clips whose emotion the judge names as intended [%] (``compute`` = micro: all clips alike). Higher is better.
+    """Share of clips whose emotion the judge names as intended, ``100 right / all`` (``compute`` = micro: all clips alike). Higher is better.
 
-    Source: Acc_emo of EAT and EDTalk (a video-level classifier). Pitfalls: means nothing without the judge's own accuracy on real clips;
+    Unit: % of clips.
+    Source: Acc_emo of EAT and EDTalk (a video-level classifier).
+    Pitfalls: means nothing without the judge's own accuracy on real clips;
     a generator of caricatures beats reality; micro and macro differ when classes are uneven.
     """
 

@@ -40,6 +40,7 @@ def identity_similarity(generated: np.ndarray, real: np.ndarray, centre: np.ndar
     Returns:
         In [-1, 1]; 1 for the same picture. NaN when either side has no direction. Higher is better.
 
+    Unit: none (a cosine).
     Source: CSIM of the field (there on ArcFace features, Deng et al., CVPR 2019); here the descriptor is the caller's and belongs beside the number.
     Pitfalls: skin, light and framing count as identity; a copied still reaches the greatest value; read it against ``other_take`` and against
     how well it tells real persons apart (:func:`verification_auc`).

@@ -13,19 +13,19 @@ from flowvqtalker.metrics.base import MeanAccumulator
 
 _WINDOW_SIGMA_PX = 1.5
 _WINDOW_RADIUS_PX = 5
+_BLOCK_PX = 16
 
 
-def _as_unit_float(name: str, frames: np.ndarray) -> np.ndarray:
-    """(T, H, W, 3) uint8 [0, 255] or float [0, 1] -> float32 [0, 1]."""
-    if frames.ndim != 4 or frames.shape[-1] != 3:
-        raise ShapeError(f"{name}: expected shape (T, H, W, 3), got {tuple(frames.shape)}")
-    return frames.astype(np.float32) / 255.0 if frames.dtype == np.uint8 else frames.astype(np.float32)
-
-
-def _pair(generated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _check_pair(generated: np.ndarray, real: np.ndarray) -> None:
     if generated.shape != real.shape:
         raise ShapeError(f"generated {tuple(generated.shape)} and real {tuple(real.shape)} must have the same shape")
-    return _as_unit_float("generated", generated), _as_unit_float("real", real)
+    if generated.ndim != 4 or generated.shape[-1] != 3:
+        raise ShapeError(f"frames: expected shape (T, H, W, 3), got {tuple(generated.shape)}")
+
+
+def _unit_float(frame: np.ndarray) -> np.ndarray:
+    """uint8 [0, 255] or float [0, 1] -> float32 [0, 1], of one frame: what is in work stays in the processor's cache."""
+    return frame * np.float32(1 / 255) if frame.dtype == np.uint8 else frame.astype(np.float32)
 
 
 def face_mask(landmarks_px: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -63,30 +63,49 @@ def psnr_db(generated: np.ndarray, real: np.ndarray, mask: np.ndarray | None = N
     Returns:
         (T,) float64 [dB]; infinite for identical frames, NaN where the mask is empty.
 
+    Unit: dB.
     Source: definition; frame-wise with a mean over frames as in the ViCo evaluation scripts.
     Pitfalls: the background counts as much as the face (see ``psnr_face_db``); a mean over frames of decibels differs from the
     decibels of a mean error; one identical frame makes a mean infinite.
     """
-    left, right = _pair(generated, real)
-    if mask is None:
-        error = np.array([np.square(a - b).mean(dtype=np.float64) for a, b in zip(left, right, strict=True)])
-    else:
-        # Frame by frame: what is in work stays in the processor's cache.
-        error = np.array(
-            [np.square(a[m] - b[m]).mean(dtype=np.float64) if m.any() else np.nan for a, b, m in zip(left, right, mask, strict=True)]
-        )
+    _check_pair(generated, real)
+    error = np.full(len(generated), np.nan)
+    for index, (a, b) in enumerate(zip(generated, real, strict=True)):
+        difference = _unit_float(a) - _unit_float(b)
+        rows = difference.reshape(len(difference), -1) if mask is None else difference[mask[index]]
+        if rows.size:  # each row is summed in float32, the rows in float64
+            error[index] = np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64) / rows.size
     with np.errstate(divide="ignore"):
         return -10.0 * np.log10(error)
 
 
 @functools.cache
-def _window_matrix(side: int) -> np.ndarray:
-    """(side, side - 10) float32: column k is the Gaussian window that begins at pixel k. A product with it filters one axis, far faster than a 1-channel convolution."""
+def _window_matrix() -> np.ndarray:
+    """(_BLOCK_PX + 10, _BLOCK_PX) float32: column k is the Gaussian window that begins at pixel k.
+
+    A product with it filters one axis, far faster than a convolution with few channels; a matrix of the whole side would multiply mostly zeros.
+    """
     taps = np.exp(-0.5 * (np.arange(-_WINDOW_RADIUS_PX, _WINDOW_RADIUS_PX + 1) / _WINDOW_SIGMA_PX) ** 2)
-    matrix = np.zeros((side, side - 2 * _WINDOW_RADIUS_PX), dtype=np.float32)
-    for start in range(matrix.shape[1]):
+    matrix = np.zeros((_BLOCK_PX + 2 * _WINDOW_RADIUS_PX, _BLOCK_PX), dtype=np.float32)
+    for start in range(_BLOCK_PX):
         matrix[start : start + len(taps), start] = taps / taps.sum()
     return matrix
+
+
+def _local_means(maps: np.ndarray) -> np.ndarray:
+    """(H, N, W) float32 of N maps -> (H - 10, N, W - 10): mean under the window at every place where it lies wholly inside."""
+    window, reach = _window_matrix(), 2 * _WINDOW_RADIUS_PX
+    height, number, width = maps.shape
+    # The maps lie side by side, so that each block is one product of plain matrices.
+    rows, upright = maps.reshape(height, -1), np.empty((height - reach, number * width), dtype=np.float32)
+    for start in range(0, height - reach, _BLOCK_PX):
+        size = min(_BLOCK_PX, height - reach - start)
+        np.matmul(window[: size + reach, :size].T, rows[start : start + size + reach], out=upright[start : start + size])
+    columns, result = upright.reshape(-1, width), np.empty(((height - reach) * number, width - reach), dtype=np.float32)
+    for start in range(0, width - reach, _BLOCK_PX):
+        size = min(_BLOCK_PX, width - reach - start)
+        np.matmul(columns[:, start : start + size + reach], window[: size + reach, :size], out=result[:, start : start + size])
+    return result.reshape(height - reach, number, width - reach)
 
 
 def ssim(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -102,21 +121,31 @@ def ssim(generated: np.ndarray, real: np.ndarray) -> np.ndarray:
     Returns:
         (T,) float64 in [-1, 1].
 
+    Unit: none.
     Source: Wang et al., IEEE TIP 2004; equal to scikit-image with ``gaussian_weights`` and ``use_sample_covariance=False`` and to TorchMetrics' map
-    without its border (checked by tests). Pitfalls: libraries differ in border, window, colour and down-sampling (piq shrinks pictures above 256 px first).
+    without its border (checked by tests).
+    Pitfalls: libraries differ in border, window, colour and down-sampling (piq shrinks pictures above 256 px first).
     """
-    left, right = _pair(generated, real)
-    rows, columns = _window_matrix(left.shape[1]), _window_matrix(left.shape[2])
+    _check_pair(generated, real)
     c1, c2 = 0.01**2, 0.03**2
-    result = np.empty(len(left))
-    # Frame by frame: what is in work stays in the processor's cache.
-    for index, pair in enumerate(zip(left, right, strict=True)):
-        x, y = (np.ascontiguousarray(side.transpose(2, 0, 1)) for side in pair)
-        mean_x, mean_y, square_x, square_y, product = (rows.T @ picture @ columns for picture in (x, y, x * x, y * y, x * y))
-        both, own_x, own_y = mean_x * mean_y, mean_x**2, mean_y**2
-        variances = square_x - own_x + square_y - own_y
-        values = (2 * both + c1) * (2 * (product - both) + c2) / ((own_x + own_y + c1) * (variances + c2))
-        result[index] = values.mean(axis=(1, 2), dtype=np.float64).mean()
+    _, height, width, _ = generated.shape
+    if min(height, width) <= 2 * _WINDOW_RADIUS_PX:
+        raise ShapeError(f"frames: both sides need at least {2 * _WINDOW_RADIUS_PX + 1} px, got {height} x {width}")
+    maps = np.empty((height, 4, width), dtype=np.float32)
+    x, y, squares, product = (maps[:, number] for number in range(4))
+    result = np.zeros(len(generated))
+    for index, pair in enumerate(zip(generated, real, strict=True)):
+        for channel in range(3):
+            x[:], y[:] = (_unit_float(side[..., channel]) for side in pair)
+            # Only the sum of the two variances is needed, so the squares are filtered as one map.
+            np.add(x * x, y * y, out=squares)
+            np.multiply(x, y, out=product)
+            means = _local_means(maps)
+            both = means[:, 0] * means[:, 1]
+            own = np.square(means[:, 0]) + np.square(means[:, 1])
+            values = (2 * both + c1) * (2 * (means[:, 3] - both) + c2)
+            values /= (own + c1) * (means[:, 2] - own + c2)
+            result[index] += values.mean(dtype=np.float64) / 3
     return result
 
 

@@ -67,7 +67,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("expression_over_time", "coefficient units", "near_real", "diversity.expression_over_time", main=False),
     Metric("expression_over_seeds", "coefficient units", "near_real", "diversity.seed_distance", main=False),
     Metric("beat_alignment", "", "near_real", "diversity.beat_alignment", main=False),
-    Metric("faces_found_pct", "% of frames", "higher", "landmarks.LMD", main=False),
+    Metric("faces_found_pct", "% of frames", "higher", "landmarks.faces_found_pct", main=False),
 )
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

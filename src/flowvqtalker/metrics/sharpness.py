@@ -62,7 +62,7 @@ def _edge_widths(grey: np.ndarray) -> np.ndarray:
 
 
 def cpbd(grey: np.ndarray) -> float:
-    """Cumulative probability of blur detection of one picture. Higher is sharper, in [0, 1].
+    """Cumulative probability of blur detection of one picture. Higher is sharper, in [0, 1]; compare with the real value.
 
     An edge of width w in a 64 px block with just-noticeable width w_j (5 px up to a contrast of 50 grey levels, else 3 px) is seen as blurred with
     ``P = 1 - exp(-(w / w_j)^3.6)``; CPBD is the share of edges with P at most 0.63. Blocks with at most 0.2 % edge pixels are left out.
@@ -73,6 +73,7 @@ def cpbd(grey: np.ndarray) -> float:
     Returns:
         Share of sharp edges; 0 when the picture has no edges (as in the reference).
 
+    Unit: share of edges.
     Source: Narvekar and Karam, IEEE TIP 2011; equal to the ``cpbd`` package 1.0.7 (checked by a test).
     Pitfalls: depends strongly on resolution and background; compare at one size and print the real video's value beside it; noise raises it.
     """
@@ -117,7 +118,9 @@ def mouth_sharpness(frames: np.ndarray, landmarks_px: np.ndarray, grey: np.ndarr
     Returns:
         (T,) grey levels; NaN without a face or with a mouth outside the picture.
 
+    Unit: grey levels [0, 255].
     Source: variance of the Laplacian as a focus measure (Pech-Pacheco et al., ICPR 2000), its root taken to have grey levels.
+    Pitfalls: noise and block artefacts raise it like teeth do; it depends on the picture's size.
     """
     grey = luminance(frames) if grey is None else grey
     height, width = grey.shape[1:]
@@ -149,7 +152,9 @@ def flicker(frames: np.ndarray, grey: np.ndarray | None = None) -> np.ndarray:
     Returns:
         (T - 2,) grey levels.
 
-    Source: ours (second temporal difference). Pitfall: real blinks and fast speech have some too, so 0 (a still) is not the aim.
+    Unit: grey levels [0, 255].
+    Source: ours (second temporal difference).
+    Pitfalls: real blinks and fast speech have some too, so 0 (a still) is not the aim.
     """
     grey = (luminance(frames) if grey is None else grey).astype(np.float32)
     return np.abs(grey[2:] - 2.0 * grey[1:-1] + grey[:-2]).mean(axis=(1, 2), dtype=np.float64)

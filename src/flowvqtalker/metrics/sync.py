@@ -75,8 +75,9 @@ def sync_score(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT_
         max_shift: Search range [frames]; shifts that leave less than a third of the clip are left out.
 
     Returns:
-        Scores; NaN for an empty clip.
+        Scores; NaN for an empty clip. Lower LSE-D is better, higher LSE-C is better, an offset near zero is better.
 
+    Unit: LSE-D and LSE-C in the distance of the judge's embedding, the offset in frames (positive = sound late).
     Source: syncnet_python (Chung and Zisserman 2016) and Wav2Lip's evaluation. Two differences, on purpose: the mean of a shift is taken over the
     windows that exist (the original pads with zeros, which favours small shifts in short clips), and the sign is turned so that positive = sound late.
     Pitfalls: values of different judges are not comparable; re-encoding alone moves LSE; LSE rewards the judge's idea of prototypical lips,
@@ -86,7 +87,9 @@ def sync_score(video: np.ndarray, audio: np.ndarray, max_shift: int = MAX_SHIFT_
 
 
 def window_offsets(video: np.ndarray, audio: np.ndarray, window: int = 25, step: int = 5, max_shift: int = MAX_SHIFT_FRAMES) -> np.ndarray:
-    """AV offsets [frames] of all windows of ``window`` picture frames inside a clip, every ``step`` frames.
+    """AV offsets [frames] of all windows of ``window`` picture frames inside a clip, every ``step`` frames: ``argmin_s mean_t |v_t - a_(t+s)|`` each.
+
+    The share of windows with an offset of at most one frame in size is ``av_within_1_pct``, where higher is better.
 
     Args:
         video: (T, D) picture embeddings.
@@ -96,7 +99,11 @@ def window_offsets(video: np.ndarray, audio: np.ndarray, window: int = 25, step:
         max_shift: Search range [frames]; the sound of the whole clip is available to every window.
 
     Returns:
-        (n,) int; empty for clips shorter than a window.
+        (n,) int64 in [-max_shift, max_shift], positive = sound late; empty for clips shorter than a window.
+
+    Unit: frames; % of windows for the share.
+    Source: ours, after the accuracy measure of Chung and Zisserman, ACCV-W 2016 (offset within one frame).
+    Pitfalls: a silent window has no answer and counts as wrong when it misses; a window at an end of the clip can only be searched one way.
     """
     distances = shift_distances(video, audio, max_shift)
     starts = range(0, len(video) - window + 1, step)

@@ -23,6 +23,7 @@ from flowvqtalker.metrics.landmarks import (
     LMD,
     LipCorrelation,
     correlation,
+    faces_found_pct,
     lip_aperture,
     lip_correlation,
     lmd_centred_px,
@@ -62,6 +63,7 @@ def test_lmd_leaves_out_frames_without_a_face_and_grows_with_noise():
     metric = LMD("mouth", "raw", 128)
     metric.update(hidden, real)
     assert metric.compute() == 0.0 and metric.left_out == 1 and metric.count == 19
+    assert faces_found_pct(hidden) == pytest.approx(95.0) and np.isnan(faces_found_pct(hidden[:0]))
     noise = np.random.default_rng(1).normal(size=real.shape)
     for function in (lmd_centred_px, lmd_raw_px):
         assert np.all(np.diff([function(real + s * noise, real, "face", 128).mean() for s in (0.5, 1, 3)]) > 0)

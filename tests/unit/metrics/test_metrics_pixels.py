@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from flowvqtalker.checks import ShapeError
-from flowvqtalker.metrics.distribution import FID, ClusteredDistances, Moments, fid, frechet_distance, kid
+from flowvqtalker.metrics.distribution import FID, KID, ClusteredDistances, Moments, fid, frechet_distance, kid
 from flowvqtalker.metrics.pixels import PSNR, SSIM, face_mask, psnr_db, ssim
 from flowvqtalker.metrics.sharpness import CPBD, Flicker, cpbd, flicker, luminance, mouth_sharpness
 
@@ -35,11 +35,22 @@ def test_identical_clips_are_perfect():
     assert fid(features, features) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_psnr_equals_scikit_image():
+def test_psnr_equals_scikit_image_and_torchmetrics():
+    from torchmetrics.functional.image import peak_signal_noise_ratio as torch_psnr
+
     real = picture()
     generated = noisy(real, 10)
     expected = [peak_signal_noise_ratio(a, b, data_range=255) for a, b in zip(real, generated, strict=True)]
-    np.testing.assert_allclose(psnr_db(generated, real), expected, rtol=1e-5)
+    np.testing.assert_allclose(psnr_db(generated, real), expected, rtol=1e-6)
+    sides = [torch.from_numpy(side.astype(np.float64) / 255) for side in (generated, real)]
+    frames = zip(*sides, strict=True)
+    np.testing.assert_allclose(psnr_db(generated, real), [float(torch_psnr(a, b, data_range=1.0)) for a, b in frames], rtol=1e-6)
+    as_float = generated.astype(np.float32) / 255
+    np.testing.assert_allclose(psnr_db(as_float, real), expected, rtol=1e-6)
+    mask = np.zeros(real.shape[:3], dtype=bool)
+    mask[:, 20:50, 30:80] = True
+    cut = [peak_signal_noise_ratio(a[20:50, 30:80], b[20:50, 30:80], data_range=255) for a, b in zip(real, generated, strict=True)]
+    np.testing.assert_allclose(psnr_db(generated, real, mask), cut, rtol=1e-6)
     metric = PSNR()
     metric.update(generated[:1], real[:1])
     other = PSNR()
@@ -56,7 +67,7 @@ def test_ssim_equals_scikit_image_and_torchmetrics():
     ours = ssim(generated, real)
     kwargs = {"channel_axis": -1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
     expected = [structural_similarity(a, b, **kwargs) for a, b in zip(real, generated, strict=True)]
-    np.testing.assert_allclose(ours, expected, atol=2e-4)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
     left, right = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 for x in (generated, real))
     # TorchMetrics also averages windows that hang over the border; its map without them is what we and scikit-image average.
     _, full = structural_similarity_index_measure(left, right, data_range=1.0, reduction="none", return_full_image=True)
@@ -64,6 +75,20 @@ def test_ssim_equals_scikit_image_and_torchmetrics():
     metric = SSIM()
     metric.update(generated, real)
     assert metric.compute() == pytest.approx(ours.mean())
+
+
+@pytest.mark.parametrize(("height", "width"), [(11, 11), (26, 75), (200, 139), (138, 300)])
+def test_ssim_equals_scikit_image_whatever_the_sides(height, width):
+    """Pictures are filtered in blocks: sides of one window, of whole blocks and a bit, of none that fits."""
+    generator = np.random.default_rng(height)
+    real = np.clip(scipy.ndimage.gaussian_filter(generator.normal(128, 300, size=(2, height, width, 3)), (0, 3, 3, 0)), 0, 255).astype(
+        np.uint8
+    )
+    generated = noisy(real, 12)
+    kwargs = {"channel_axis": -1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    expected = [structural_similarity(a, b, **kwargs) for a, b in zip(real, generated, strict=True)]
+    np.testing.assert_allclose(ssim(generated, real), expected, atol=1e-5)
+    np.testing.assert_allclose(ssim(generated.astype(np.float32) / 255, real), expected, atol=1e-5)
 
 
 def test_masked_psnr_sees_only_the_mask():
@@ -100,6 +125,11 @@ def test_noise_worsens_pixel_metrics_monotonically():
 def test_shapes_are_checked():
     with pytest.raises(ShapeError):
         psnr_db(picture(), picture(size=64))
+    for function in (psnr_db, ssim):
+        with pytest.raises(ShapeError):
+            function(picture()[0], picture()[0])
+    with pytest.raises(ShapeError):
+        ssim(picture(size=10), picture(size=10))
     with pytest.raises(ShapeError):
         cpbd(np.zeros((32, 96)))
 
@@ -138,6 +168,53 @@ def test_streaming_fid_equals_the_batch_and_refuses_other_networks():
     assert metric.compute() == pytest.approx(fid(generated, real))
     with pytest.raises(ValueError, match="cannot be mixed"):
         metric.merge(FID(5, "inception"))
+
+
+def test_kid_equals_torchmetrics_and_accumulates_to_the_same():
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    class Passed(torch.nn.Module):
+        num_features = 6
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    generator = np.random.default_rng(8)
+    # More rows than a block of the kernel, and not a multiple of it.
+    generated, real = generator.normal(size=(1300, 6)) @ generator.normal(size=(6, 6)), 0.4 + generator.normal(size=(1300, 6))
+    theirs = KernelInceptionDistance(feature=Passed(), subsets=1, subset_size=1300)
+    theirs.update(torch.from_numpy(real), real=True)
+    theirs.update(torch.from_numpy(generated), real=False)
+    expected = float(theirs.compute()[0])
+    assert expected > 0.1
+    assert kid(generated, real) == pytest.approx(expected, rel=1e-6)
+    metric, other = KID(6, "judge"), KID(6, "judge")
+    assert np.isnan(metric.compute())
+    metric.update(generated[:500], real[:20])
+    other.update(generated[500:], real[20:])
+    metric.merge(other)
+    assert metric.compute() == pytest.approx(expected, rel=1e-6)
+    assert metric.compute() == pytest.approx(kid(generated, real), rel=1e-12)
+    assert other.compute() == pytest.approx(kid(generated[500:], real[20:]), rel=1e-12)
+    with pytest.raises(ValueError, match="cannot be mixed"):
+        metric.merge(KID(6, "inception"))
+    with pytest.raises(ShapeError):
+        metric.update(generated[:, :5], real)
+    metric.reset()
+    metric.update(generated[:1], real)
+    assert np.isnan(metric.compute())
+
+
+def test_kid_is_the_sum_over_pairs_written_out():
+    generator = np.random.default_rng(9)
+    x, y = generator.normal(size=(5, 3)), generator.normal(size=(4, 3)) + 1
+
+    def k(a, b):
+        return (a @ b / 3 + 1) ** 3
+
+    own_x = np.mean([k(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+    own_y = np.mean([k(y[i], y[j]) for i in range(4) for j in range(4) if i != j])
+    assert kid(x, y) == pytest.approx(own_x + own_y - 2 * np.mean([k(a, b) for a in x for b in y]))
 
 
 def test_clustered_distances_agree_with_explicit_repetition():
