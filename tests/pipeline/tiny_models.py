@@ -42,6 +42,8 @@ def _flow(values: dict, kind: str, **changes) -> MotionFlow:
     flow = MotionFlow(config)
     flow.low.fill_(0.0 if kind == "expression" else -0.3)
     flow.high.fill_(1.0 if kind == "expression" else 0.3)
+    for parameter in flow.core.parameters():  # couplings start at zero, where no condition (sound, emotion) would move anything
+        parameter.data += 0.1 * torch.randn_like(parameter)
     return flow.eval()
 
 
