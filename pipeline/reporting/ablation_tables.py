@@ -277,27 +277,47 @@ def _tex_table(caption: str, label: str, heads: list[str], rows: list[list[str]]
     ]  # fmt: skip
 
 
+#: A dot with its interval in the figure: name, estimate, verdict.
+_Dot = tuple[str, Estimate, str]
+
+
+def _panels(ablation: Ablation) -> list[tuple[str, list[_Dot]]]:
+    """Title and dots of each panel: differences to the baseline, then what the second condition costs."""
+    panels = []
+    for measure in (m for m in _compared(ablation) if m.direction != "none"):
+        distance = "|distance to real|: " if measure.direction == "near_real" else ""
+        dots = [(result.name, result.differences[measure.name], result.verdicts[measure.name]) for result in _others(ablation)]
+        panels.append((f"{distance}{measure.label}{_MD_ARROWS['lower' if distance else measure.direction]}", dots))
+    for measure in _side_measures(ablation):
+        first, second = ablation.grid.side_words
+        dots = [(found.side.label, found.losses[measure.name], found.verdicts.get(measure.name, "")) for found in ablation.sides]
+        panels.append((f"{measure.label}\n{second} - {first}, colours: against {ablation.grid.side_against}", dots))
+    return panels
+
+
 def ablation_figure(ablation: Ablation) -> bytes:
-    """PNG: for every number with a direction, the paired difference of each variant to the baseline with its interval, coloured by its verdict."""
+    """PNG: for every number with a direction, the paired difference of each variant to the baseline with its interval, coloured by its verdict.
+
+    A grid with two conditions has one more panel for each such number: what the second condition costs.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    measures = [measure for measure in _compared(ablation) if measure.direction != "none"]
-    others = _others(ablation)
-    columns = min(len(measures), 4)
-    rows = -(-len(measures) // columns)
+    panels = _panels(ablation)
+    columns = min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    most = max(len(dots) for _, dots in panels)
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(2.9 * columns, 0.7 + (0.8 + 0.3 * len(others)) * rows), squeeze=False, sharey=True
-        )
-        for panel, measure in zip(axes.flat, measures, strict=False):
-            _draw_differences(panel, measure, others)
-        for panel in list(axes.flat)[len(measures) :]:
+        size = (max(2.9 * columns, 6.5), 0.9 + (0.8 + 0.3 * most) * rows)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharey=not ablation.sides)
+        for panel, (title, dots) in zip(axes.flat, panels, strict=False):
+            _draw_dots(panel, title, dots)
+        for panel in list(axes.flat)[len(panels) :]:
             panel.set_visible(False)
         figure.suptitle(
-            f"{ablation.grid.title}: difference to {BASELINE}, {100 * ablation.level:g} % interval (green: better, orange: worse)"
+            f"{ablation.grid.title}:\ndifference to {BASELINE}, {100 * ablation.level:g} % interval (green: better, orange: worse)"
         )
         figure.tight_layout()
         buffer = io.BytesIO()
@@ -306,17 +326,16 @@ def ablation_figure(ablation: Ablation) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_differences(panel: Axes, measure: Measure, results: list[VariantResult]) -> None:
-    for place, result in enumerate(results):
-        apart = result.differences[measure.name]
+def _draw_dots(panel: Axes, title: str, dots: list[_Dot]) -> None:
+    for place, (_, apart, word) in enumerate(dots):
         if not math.isfinite(apart.value):
             continue
-        colour = _VERDICT_COLOURS.get(result.verdicts[measure.name], _OTHER_COLOUR)
+        colour = _VERDICT_COLOURS.get(word, _OTHER_COLOUR)
         low, high = apart.ci or (apart.value, apart.value)
         panel.plot([low, high], [place, place], color=colour, linewidth=1.6)
         panel.plot([apart.value], [place], "o", color=colour, markersize=4)
     panel.axvline(0.0, color="#444b54", linewidth=0.8)
-    panel.set_yticks(range(len(results)), [result.name for result in results])
-    panel.set_ylim(len(results) - 0.5, -0.5)
-    distance = "|distance to real|: " if measure.direction == "near_real" else ""
-    panel.set_title(f"{distance}{measure.label}{_MD_ARROWS['lower' if distance else measure.direction]}", fontsize=8)
+    panel.locator_params(axis="x", nbins=4)
+    panel.set_yticks(range(len(dots)), [name for name, _, _ in dots])
+    panel.set_ylim(len(dots) - 0.5, -0.5)
+    panel.set_title(title, fontsize=8)
