@@ -222,7 +222,7 @@ _PRIOR = Grid(
     side_against="gmm",
     note=(
         "Corrupted: flow.corrupted_share of the training frames have a random expression, the same frames and values for every latent. Test clips "
-        "are clean. Likelihoods are of ExpFlow on test clips, all in the standardised units of the clean data; the other numbers are of rollouts of "
+        "are clean. Likelihoods are of ExpFlow on every take of the test clips, all in the standardised units of the clean data; the other numbers are of rollouts of "
         "the validation clips, means over trainings. No clips are rendered for this grid. The loss through corruption also holds what corrupted frames do to "
         "the audio conditioner and to the map of each coefficient to a normal one, which are alike for all latents: between latents the loss "
         "beyond that of GMM compares."

@@ -127,7 +127,10 @@ def read_tables(root: Path, grid: Grid, config: Mapping[str, Any]) -> RunTables:
         row = f"{grid.method}__{variant}"
         table = _scored(root, row) if grid.method else _held_out(folder)
         if grid.method and (folder / HELD_OUT).exists():
-            table[BITS] = _held_out(folder)[BITS]  # by clip
+            # Likelihoods are known of every take, rows score one take of each sentence.
+            held_out = _held_out(folder)
+            table = table.join(held_out[[BITS]], how="outer")
+            table["identity"] = table["identity"].fillna(held_out["identity"])
         table.attrs = {measure.name: cells[row][measure.name] for measure in grid.measures if measure.source == "row"}
         if any(measure.source == "training" for measure in grid.measures):
             metrics = read_json(_present(folder / "metrics.json"))

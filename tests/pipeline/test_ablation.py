@@ -214,6 +214,16 @@ def test_one_lucky_secondary_number_confirms_nothing(tmp_path):
     assert dropout.by_measure["bits_per_dim"] == "refuted" and dropout.verdict == "confirmed"
 
 
+def test_likelihoods_are_of_every_take_and_other_numbers_of_the_scored_one(tmp_path):
+    config = write_grid(tmp_path, "flow", {})
+    for variant in grid_trainings(GRIDS["flow"], config):
+        path = tmp_path / f"models/flow/{variant}/held_out.json"
+        write_json(path, json.loads(path.read_text()) | {"te00_second": {"identity": "te00", "bits_per_dim": 29.0}})
+    full = compared(tmp_path, "flow", config).variants[0].values
+    assert (full["bits_per_dim"].n, full["lse_d"].n) == (len(CLIPS) + 1, len(CLIPS))
+    assert full["bits_per_dim"].value == pytest.approx(2.0)  # 27 clips at 1, one at 29
+
+
 def test_reference_rows_stand_beside_the_variants_with_every_number_that_means_something(tmp_path):
     config = write_grid(tmp_path, "flow", {"ground_truth": -1.0, "clay_on_fitted": -0.5, "clay_shuffled": 2.0})
     result = compared(tmp_path, "flow", config)
