@@ -45,7 +45,8 @@ def _outs(config: dict[str, Any], stage: Stage) -> dict[str, list[Any]]:
         return {"outs": [{path: uncached} for path in ("reports/evaluate/checks.json", "reports/evaluate/metrics.json", *tables)]}
     if stage.name == "report":
         # The tables one by one: the folder holds those of the ablation grids too, which this stage does not make.
-        tables = [{f"reports/tables/quantitative.{suffix}": uncached} for suffix in ("csv", "md", "tex")]
+        names = [*(f"quantitative.{suffix}" for suffix in ("csv", "md", "tex")), "differences.csv"]
+        tables = [{f"reports/tables/{name}": uncached} for name in names]
         return {
             "outs": ["reports/index.html", *tables, {"reports/figures": uncached}],
             "metrics": [{"reports/summary.json": uncached}],

@@ -18,7 +18,7 @@ from torch import nn
 from flowvqtalker.audio.mel import mel_windows
 from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.experts import judge
-from flowvqtalker.experts.crops import FACE, MOUTH, cut
+from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_points
 from flowvqtalker.experts.emotion import EmotionNet
 from flowvqtalker.experts.features import FeatureNet
 from flowvqtalker.experts.syncnet import SyncNet
@@ -61,13 +61,19 @@ def read_clip(
         faces = np.concatenate([cut(frames[i : i + 1], landmarks[i : i + 1], FACE, face_px) for i in range(len(frames))])
         emotion = arrays["emotion"].astype(np.int64)[seen]
         level = np.rint(3 * arrays["intensity"]).astype(np.int64)[seen]
-        return Clip(None, faces, None, emotion, level, True, row.identity, None if beta is None else beta[seen]), frames, landmarks
+        points = np.concatenate([face_points(landmarks[i : i + 1]) for i in range(len(frames))])
+        return Clip(None, faces, None, emotion, level, True, row.identity, None if beta is None else beta[seen], points), frames, landmarks
     sound = mel_windows(read_npz(mel)["mel"], count) if mel else None
     label = EMOTIONS.index(row.emotion) if row.emotion else -1
     level_value = int(row.level) if row.level == row.level else -1
     mouths = cut(frames, landmarks, MOUTH, mouth_px) if mel else None
     faces = cut(frames, landmarks, FACE, face_px)
-    return Clip(mouths, faces, sound, np.full(count, label), np.full(count, level_value), False, row.identity, beta), frames, landmarks
+    points = face_points(landmarks)
+    return (
+        Clip(mouths, faces, sound, np.full(count, label), np.full(count, level_value), False, row.identity, beta, points),
+        frames,
+        landmarks,
+    )
 
 
 def read_split(

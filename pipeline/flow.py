@@ -20,17 +20,19 @@ from flowvqtalker.flow.motionflow import FlowConfig
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip
 from flowvqtalker.seeding import derive_seed
-from flowvqtalker.train.flow import FlowTraining, clip_bits, fit_motion
+from flowvqtalker.train.flow import FlowTraining, HeldOutLatents, clip_bits, fit_motion, held_out_latents
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.replicates import replicate_seed
 from pipeline.clipstage import locked
 from pipeline.context import Context
 from pipeline.errors import PipelineError
-from pipeline.io import file_sha256, ok_rows, read_index, read_npz, text_sha256
+from pipeline.io import file_sha256, ok_rows, read_index, read_npz, text_sha256, write_npz
 from pipeline.params.flow import FlowLoopParams, FlowParams
 from pipeline.training import TrainingFolder, main
 
 POSE_MIN_SD = 0.0
+#: Most frames of test clips whose latents are kept for the report.
+LATENT_FRAMES = 4096
 
 
 def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip], list[MotionClip]]:
@@ -138,8 +140,23 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
         if name == "expflow" and test:
             bits = clip_bits(trained.flow, test, cfg.window, settings)
             files["held_out.json"] = {clip.name: {"identity": clip.identity, "bits_per_dim": value} for clip, value in zip(test, bits)}
+            files |= latents_file(held_out_latents(trained.flow, test, cfg.window, settings, LATENT_FRAMES), folder.path / "latents.npz")
     ctx.log.info("%s", {name: round(value, 3) for name, value in metrics.items()})
     folder.publish({**files, "metrics.json": metrics})
+
+
+def latents_file(latents: HeldOutLatents, path: Path) -> dict[str, Path]:
+    """Write the latents that the report draws, and name the file; nothing without a labelled frame.
+
+    Half precision is finer than a dot of the figure, and halves the file.
+    """
+    if not len(latents.z):
+        return {}
+    arrays = {
+        "z": latents.z.half(), "emotion": latents.emotion.to(torch.int8), "intensity": latents.intensity.half(), "means": latents.means,
+    }  # fmt: skip
+    write_npz(path, {name: values.numpy() for name, values in arrays.items()})
+    return {path.name: path}
 
 
 #: Parameters of this stage that the conditioners depend on. Variants that share them share the trained conditioners.

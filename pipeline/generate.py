@@ -250,19 +250,35 @@ def run_method(ctx: Context, method: str) -> None:
 
 
 def long_rows(clips: list[ScoredClip], count: int) -> list[list[ScoredClip]]:
-    """Clips whose sounds, one after the other, make each long row: one person with one emotion and level, emotions by turns."""
+    """Clips whose sounds, one after the other, make each long row: one person with one emotion and level, emotions by turns.
+
+    Each row goes to the person who has had the fewest so far, from a person onwards that is another one for each emotion. So all test people
+    appear as soon as there are rows enough: statistics of long rows are clustered by person, and a few people always drawn first by name are no
+    sample of them. The choice depends on the names alone, not on the order of the clips.
+
+    Args:
+        clips: the scored clips.
+        count: number of rows, fewer only when no clip has sound.
+    """
     groups: dict[tuple, list[ScoredClip]] = {}
-    for clip in clips:
+    for clip in sorted(clips, key=lambda clip: clip.clip):
         if clip.row["mel"]:
             groups.setdefault((clip.row["emotion"], clip.row["source"], clip.row["identity"], str(clip.row["level"])), []).append(clip)
-    by_emotion: dict[str, list[list[ScoredClip]]] = {}
-    for key in sorted(groups):
-        by_emotion.setdefault(key[0], []).append(groups[key])
-    rows, turn = [], 0
-    while by_emotion and len(rows) < count:
-        rows += [of_emotion[turn % len(of_emotion)] for of_emotion in by_emotion.values()]
-        turn += 1
-    return rows[: max(count, 0)]
+    emotions = sorted({key[0] for key in groups})
+    people = sorted({key[1:3] for key in groups})
+    had = dict.fromkeys(people, 0)
+    left: dict[str, list[tuple]] = {emotion: [] for emotion in emotions}
+    rows: list[list[ScoredClip]] = []
+    while emotions and len(rows) < count:
+        turn = len(rows) % len(emotions)
+        emotion = emotions[turn]
+        # No group comes twice before every one of its emotion has come once.
+        left[emotion] = left[emotion] or sorted(key for key in groups if key[0] == emotion)
+        chosen = min(left[emotion], key=lambda key, first=turn: (had[key[1:3]], (people.index(key[1:3]) - first) % len(people), key))
+        left[emotion].remove(chosen)
+        had[chosen[1:3]] += 1
+        rows.append(groups[chosen])
+    return rows
 
 
 def run_long(ctx: Context) -> None:

@@ -22,6 +22,8 @@ from pipeline.io import read_json, text_sha256
 if TYPE_CHECKING:
     from pipeline.context import Context
 
+#: Most parameters that MLflow takes in one call; more are refused as a whole.
+PARAMS_A_CALL = 100
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_\-. /]")
 
 
@@ -128,11 +130,10 @@ def _project(
             if os.environ.get(variable)
         }
         params = {"seed": str(stamp["seed"]), **_flatten("", stamp["params"])}
-        client.log_batch(
-            run.info.run_id,
-            params=[Param(key, value) for key, value in params.items()][:100],
-            tags=[RunTag(key, str(value)) for key, value in tags.items()],
-        )
+        client.log_batch(run.info.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        entries = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(entries), PARAMS_A_CALL):
+            client.log_batch(run.info.run_id, params=entries[start : start + PARAMS_A_CALL])
         client.log_dict(run.info.run_id, stamp["params"], "params.json")
         points = [
             Metric(name, value, 0, step)

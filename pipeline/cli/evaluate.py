@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,17 @@ def load_tools(args: argparse.Namespace) -> Tools:
         hashes["landmarks"] = key
     return Tools(
         networks, hashes, reasons, tuple(warnings), None if landmarks is None else (lambda: _finder(landmarks, finder)), key,
-        landmarks.smooth_sd_frames if landmarks else 0.0, load_outside(args, hashes),
+        landmarks.smooth_sd_frames if landmarks else 0.0, load_outside(args, hashes), own_test(folder) if networks else {},
     )  # fmt: skip
+
+
+def own_test(folder: Path) -> dict[str, float]:
+    """What the judges of a folder reached on their own test clips, from the metrics.json that the stage `experts` leaves beside them; else empty."""
+    path = folder / "metrics.json"
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise PipelineError(f"{path}: holds no numbers by name", "put the file of the stage `experts` there, or none")
+    return {str(name): float(value) for name, value in found.items() if isinstance(value, (int, float)) and math.isfinite(value)}
 
 
 def load_outside(args: argparse.Namespace, hashes: dict[str, str]) -> dict[str, Any]:

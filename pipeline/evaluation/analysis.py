@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from flowvqtalker.audio.mel import mel_windows
-from flowvqtalker.experts.crops import FACE, MOUTH, cut
+from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_points
+from flowvqtalker.experts.emotion import UsualFace
 from flowvqtalker.experts.tasks import emotion_logits, picture_features
 from flowvqtalker.metrics.compensated import compensated_flicker
 from flowvqtalker.metrics.identity import mean_face
@@ -24,7 +25,7 @@ def analyse_frames(
     frames: np.ndarray,
     landmarks_px: np.ndarray,
     networks: Mapping[str, Any],
-    usual: Callable[[], np.ndarray] | None,
+    usual: Callable[[], UsualFace] | None,
     every: int,
 ) -> dict[str, np.ndarray]:
     """Everything that is measured on one video alone.
@@ -55,7 +56,7 @@ def analyse_frames(
     faces = cut(frames, landmarks_px, FACE, networks["emotion"].size_px if "emotion" in networks else FACE_PX)
     result["face"] = mean_face(faces)
     if "emotion" in networks and usual is not None:
-        result["emotion"] = emotion_logits(networks["emotion"], faces, usual())
+        result["emotion"] = emotion_logits(networks["emotion"], faces, face_points(landmarks_px), usual())
     if "syncnet" in networks:
         mouths = torch.from_numpy(cut(frames, landmarks_px, MOUTH, networks["syncnet"].size_px))
         with torch.inference_mode():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from flowvqtalker.fit.solver import fit_pose
 from flowvqtalker.landmarks.boxes import to_crop
 from flowvqtalker.metrics.bootstrap import Estimate, bootstrap_statistic
 from flowvqtalker.motion.distributions import DECLARED
+from pipeline.evaluation.aims import AIMS, Aim
 from pipeline.evaluation.pooled import Pool
 from pipeline.io import ok_rows, read_index, read_npz
 
@@ -51,6 +52,23 @@ def cell_estimate(cell: dict[str, Any]) -> Estimate | None:
     return (
         None if cell["value"] is None else Estimate(cell["value"], tuple(cell["ci"]) if cell["ci"] else None, cell["n"], 0, cell["reason"])
     )
+
+
+def aim_check(aim: Aim, own_test: Mapping[str, float], missing: Mapping[str, str]) -> dict[str, Any]:
+    """A judge's own test, which the stage `experts` made on all real test clips, against what it should reach.
+
+    Args:
+        aim: number and target.
+        own_test: the experts' metrics.json.
+        missing: why a kind of judge is absent.
+    """
+    value, target = own_test.get(aim.value), f">= {aim.least:g}"
+    if aim.kind in missing or value is None:
+        return record(aim.check, None, target, None, missing.get(aim.kind, f"the judges' own test has no '{aim.value}'"))
+    estimate = Estimate(
+        float(value), None, int(own_test.get(aim.count, 0)), 0, f"the judge's own test, n counts {aim.of}; it keeps no interval"
+    )
+    return record(aim.check, estimate, target, lambda reached: reached >= aim.least)
 
 
 class Truth:
@@ -227,6 +245,8 @@ def all_checks(pool: Pool, methods: dict[str, dict[str, dict[str, Any]]]) -> lis
     simple("codebook_ceiling_psnr_face_db", "codebook_ceiling", "psnr_face_db", "printed", None)
     checks.append(record("vqig_above_copy_source_on_moved_frames_db", against_source(pool), "> 0", lambda v: v > 0))
     simple("emotion_judge_on_truth_pct", "ground_truth", "emotion_acc_pct", ">= 70", lambda v: v >= 70)
+    own_tests = {aim.kind: aim_check(aim, pool.scorer.judges.metrics, pool.scorer.judges.reasons) for aim in AIMS}
+    checks.append(own_tests["emotion"])
     levels = [cell("ground_truth", f"emotion_level_{level}_pct") for level in (1, 3)]
     harder = Estimate(levels[1].value - levels[0].value, None, levels[0].n + levels[1].n, 0) if levels[0] and levels[1] else None
     checks.append(
@@ -249,6 +269,7 @@ def all_checks(pool: Pool, methods: dict[str, dict[str, dict[str, Any]]]) -> lis
         )
     )
     simple("sync_judge_on_truth_within_1_pct", "ground_truth", "av_within_1_pct", ">= 97", lambda v: v >= 97)
+    checks.append(own_tests["syncnet"])
     ours, other = cell("flowvqtalker_paired", "lse_d"), cell("shuffled_audio", "lse_d")
     limit = other.ci[0] if other and other.ci else None
     separate = bool(ours and ours.ci and limit is not None and ours.ci[1] < limit)

@@ -15,8 +15,9 @@ from flowvqtalker.audio.mel import mel_windows
 from flowvqtalker.checks import ShapeError
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
 from flowvqtalker.experts import judge
-from flowvqtalker.experts.crops import FACE, cut
-from flowvqtalker.experts.tasks import person_face
+from flowvqtalker.experts.crops import FACE, cut, face_points
+from flowvqtalker.experts.emotion import UsualFace
+from flowvqtalker.experts.tasks import Seen, person_face
 from flowvqtalker.face.expressions import EXPRESSION_INDEX, EXPRESSIONS
 from flowvqtalker.flow.diagnostics import correlation, lip_opening
 from flowvqtalker.landmarks.boxes import smooth_landmarks
@@ -131,7 +132,7 @@ class Scorer:
         """The real crop of a clip."""
         return self.ctx.reads["crop"].parent / self.crops[clip]["video"]
 
-    def usual_face(self, identity: str) -> np.ndarray:
+    def usual_face(self, identity: str) -> UsualFace:
         """Usual face of a person over all their real videos, which the emotion judge compares with."""
         rows = self._videos_of(identity)
         size = self.judges.networks["emotion"].size_px
@@ -142,10 +143,11 @@ class Scorer:
                 landmarks = read_npz(self.ctx.reads["crop"].parent / row["landmarks"])["landmarks_px"]
                 frames = read_video(self.real_path(row["clip"]))[0][: len(landmarks)]
                 if not np.isnan(landmarks).any(axis=(1, 2)).all():
-                    items.append((cut(frames, landmarks[: len(frames)], FACE, size), False))
-            return {"usual": person_face(items)}
+                    landmarks = landmarks[: len(frames)]
+                    items.append(Seen(cut(frames, landmarks, FACE, size), face_points(landmarks)))
+            return person_face(items)._asdict()
 
-        return self._kept("usual", (str(size), *(row["sha256"] for row in rows)), make)["usual"]
+        return UsualFace(**self._kept("usual", (str(size), *(row["sha256"] for row in rows)), make))
 
     def _videos_of(self, identity: str) -> list[dict[str, Any]]:
         return [row for _, row in sorted(self.crops.items()) if row["identity"] == identity and row["kind"] == "video"]

@@ -21,6 +21,7 @@ from flowvqtalker.metrics.identity import identity_similarity, pairwise_auc
 from flowvqtalker.metrics.registry import BY_NAME, METRICS
 from flowvqtalker.seeding import numpy_generator
 from pipeline.evaluation.videos import OK, VideoScorer
+from pipeline.reporting.judges import own_accuracy
 
 #: Columns of the per-clip table that are pooled as means over clips, with what they need.
 SYNC = ("lse_d", "lse_c", "av_offset_frames", "av_within_1_pct")
@@ -328,17 +329,24 @@ class Summary:
                 cells[f"{kind}_{name}"] = self._cell(estimate, table, len(left))
         return cells
 
-    def fid_noise(self) -> dict[str, Any]:
-        """FID of two halves of the real clips of the same people, and half the width of this row's own interval."""
+    def fid_noise(self, own: Cell | None = None) -> dict[str, Any]:
+        """FID of two halves of the real clips of the same people against each other, and half the width of this method's own interval.
+
+        Args:
+            own: the method's FID; the half width is None without an interval.
+        """
         if "features" not in self.scorer.tools.networks or not len(self.real):
             return {}
-        rows = records(scored_rows(self.real))
-        units = [arrays["features"] for row in rows if "features" in (arrays := self.arrays(row, "real"))]
+        rows = [(row, self.arrays(row, "real")) for row in records(scored_rows(self.real))]
+        units = [(arrays["features"], row["identity"]) for row, arrays in rows if "features" in arrays]
         if len(units) < 2:
             return {}
-        halves = half_split_fid(units, [row["identity"] for row in rows][: len(units)], self._generator("halves"))
+        halves = half_split_fid([features for features, _ in units], [person for _, person in units], self._generator("halves"))
         low, high = np.quantile(halves, [0.025, 0.975])
-        return {"clips": len(units), "halves_mean": float(halves.mean()), "halves_low": float(low), "halves_high": float(high)}
+        return {
+            "clips": len(units), "halves_mean": float(halves.mean()), "halves_low": float(low), "halves_high": float(high),
+            "own_half_width": None if own is None or own.ci is None else (own.ci[1] - own.ci[0]) / 2,
+        }  # fmt: skip
 
     def _identity(self, scored: pd.DataFrame, table: pd.DataFrame) -> dict[str, Cell]:
         faces = self._real_faces()
@@ -360,7 +368,7 @@ class Summary:
         return {row["clip"]: arrays["face"] for row in rows if "face" in (arrays := self.arrays(row, "real"))}
 
     def judges(self) -> dict[str, Any]:
-        """Hashes of the judges, why others are absent, and what those present reach on the real clips of this very set."""
+        """Hashes of the judges, what they reached on their own test, why others are absent, and what they reach on the real clips of this very set."""
         faces = self._real_faces()
         people = {row["clip"]: row["identity"] for row in records(self.real)} if len(self.real) else {}
         auc = float("nan")
@@ -370,10 +378,13 @@ class Summary:
             )
         real = self.emotions(scored_rows(self.real)) if len(self.real) else EmotionAccuracy(len(EMOTIONS))
         generated = self.emotions(scored_rows(self.generated))
+        tools = self.scorer.tools
         return {
-            "sha256": dict(self.scorer.tools.hashes),
-            "absent": dict(self.scorer.tools.reasons),
-            "warnings": list(self.scorer.tools.warnings),
+            "sha256": dict(tools.hashes),
+            "own_test": dict(tools.own_test),
+            "own_accuracy": {kind: own_accuracy(kind, tools.own_test) for kind in tools.hashes if kind != "landmarks"},
+            "absent": dict(tools.reasons),
+            "warnings": list(tools.warnings),
             "identity_auc_on_real": auc if math.isfinite(auc) else None,
             "emotion_labels": list(EMOTIONS),
             "emotion_confusion_real": real.confusion(),
@@ -476,7 +487,7 @@ def document(summary: Summary, extra: list[str], notes: list[str], method: str) 
         },
         "policy": [*notes, *summary.scorer.policy.sentences()],
         "judges": summary.judges(),
-        "fid_noise": summary.fid_noise(),
+        "fid_noise": summary.fid_noise(rows[method].get("fid_expert")),
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from pipeline.reporting.columns import column_of
+from pipeline.reporting.judges import NOT_KNOWN
 from pipeline.reporting.page_script import SCRIPT
 from pipeline.reporting.page_style import STYLE
 from pipeline.reporting.tables import format_number
@@ -56,7 +57,7 @@ _TEMPLATE = """<!DOCTYPE html>
 <tbody>{% for row in clips %}<tr>{% for value in row %}<td data-v="{{ value }}">{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div></section>
 <section id="policy"><h2>How it was scored</h2><ul>{% for line in policy %}<li>{{ line }}</li>{% endfor %}</ul>
-<h3>Judges</h3><ul>{% for kind, value in judges.sha256.items() %}<li>{{ kind }}: SHA-256 <code>{{ value[:12] }}…</code></li>{% endfor %}
+<h3>Judges</h3><ul>{% for kind, value in judges.sha256.items() %}<li>{{ kind }}: SHA-256 <code>{{ value[:12] }}…</code>{% if kind in accuracy %}; {{ accuracy[kind] }}{% endif %}</li>{% endfor %}
 {% for kind, reason in judges.absent.items() %}<li>{{ kind }}: not used; {{ reason }}</li>{% endfor %}
 {% if judges.identity_auc_on_real is not none %}<li>mean faces tell the real persons apart with an area under the ROC curve of {{ "%.3f" | format(judges.identity_auc_on_real) }} (0.5 is chance)</li>{% endif %}</ul>
 <p class="note">Definitions and pitfalls of every column: <code>docs/metrics.md</code>.</p></section>
@@ -83,9 +84,15 @@ def render(result: Mapping[str, Any], clips: list[dict[str, Any]]) -> str:
     shown = [name for name in _CLIP_COLUMNS if any(row.get(name) not in (None, "") for row in clips)]
     return environment.from_string(_TEMPLATE).render(
         style=STYLE, script=SCRIPT, method=methods[-1], methods=methods, coverage=result["coverage"], policy=result["policy"], judges=result["judges"],
-        warnings=result["judges"]["warnings"], rows=_rows(result), differences=bool(result.get("against")), noise=noise_sentence(result),
+        warnings=result["judges"]["warnings"], accuracy=_accuracies(result["judges"]["own_accuracy"]),
+        rows=_rows(result), differences=bool(result.get("against")), noise=noise_sentence(result),
         clip_columns=shown, clips=[[_short(row.get(name)) for name in shown] for row in clips],
     )  # fmt: skip
+
+
+def _accuracies(own: Mapping[str, str]) -> dict[str, str]:
+    """What stands beside each judge's name."""
+    return {kind: text if text == NOT_KNOWN else f"on the real test clips of its own domain {text}" for kind, text in own.items()}
 
 
 def noise_sentence(result: Mapping[str, Any]) -> str:
@@ -93,9 +100,11 @@ def noise_sentence(result: Mapping[str, Any]) -> str:
     noise = result.get("fid_noise") or {}
     if not noise:
         return ""
+    own = noise.get("own_half_width")
     return (
         f"FID of two halves of the {noise['clips']} real clips against each other: {noise['halves_mean']:.3f} "
-        f"[{noise['halves_low']:.3f}, {noise['halves_high']:.3f}] (the same people, other sentences and emotions)."
+        f"[{noise['halves_low']:.3f}, {noise['halves_high']:.3f}] (the same people, other sentences and emotions)"
+        + ("." if own is None else f"; half the width of this method's own interval: {own:.3f}.")
     )
 
 

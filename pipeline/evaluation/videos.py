@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from flowvqtalker.audio.mel import compute_mel, mel_windows
 from flowvqtalker.constants import EMOTIONS, FPS_HZ
-from flowvqtalker.experts.crops import FACE, cut
-from flowvqtalker.experts.tasks import person_face
+from flowvqtalker.experts.crops import FACE, cut, face_points
+from flowvqtalker.experts.emotion import UsualFace
+from flowvqtalker.experts.tasks import Seen, person_face
 from flowvqtalker.face.camera import Camera
 from flowvqtalker.fit.basis import basis_of
 from flowvqtalker.fit.solver import fit_pose
@@ -84,6 +85,7 @@ class Policy:
             f"{self.silent_db:g} dB, the lip-sync cells of that clip stay empty and count as missing."
             if self.sound == "own"
             else "Lips are judged with the real clip's sound.",
+            f"CPBD and motion-compensated flicker look at every {self.every}th frame.",
             "Blinks and head angles come from landmarks: eye aspect ratio over the clip's own open eyes, rigid fit of a mean face.",
         ]
 
@@ -102,6 +104,7 @@ class Tools:
         smooth_sd_frames: smoothing of its landmarks.
         outside: networks of ``flowvqtalker.experts.official`` by name: those with ``features`` make an FID, with ``distance`` a column, with ``lips``
             and ``sync`` lip-sync columns.
+        own_test: what the run's judges reached on their own test clips: the metrics.json beside their weights, empty where there is none.
     """
 
     networks: Mapping[str, Any] = field(default_factory=dict)
@@ -112,6 +115,7 @@ class Tools:
     finder_key: str = ""
     smooth_sd_frames: float = 0.4
     outside: Mapping[str, Any] = field(default_factory=dict)
+    own_test: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def finder(self) -> Landmarker | None:
@@ -205,11 +209,11 @@ class VideoScorer:
         """All real videos of the pair's person."""
         return sorted({one.real for one in self.pairs if one.identity == pair.identity and one.real is not None})
 
-    def _usual(self, pair: Pair) -> Callable[[], np.ndarray] | None:
+    def _usual(self, pair: Pair) -> Callable[[], UsualFace] | None:
         if "emotion" not in self.tools.networks:
             return None
 
-        def make() -> np.ndarray:
+        def make() -> UsualFace:
             size, items = self.tools.networks["emotion"].size_px, []
             for path in self._friends(pair):
                 try:
@@ -218,14 +222,14 @@ class VideoScorer:
                     continue  # its own row tells why
                 landmarks = self._landmarks(frames)
                 if not np.isnan(landmarks).any(axis=(1, 2)).all():
-                    items.append((cut(frames, landmarks, FACE, size), False))
+                    items.append(Seen(cut(frames, landmarks, FACE, size), face_points(landmarks)))
             return person_face(items)
 
-        def kept() -> np.ndarray:
+        def kept() -> UsualFace:
             path = self._entry("usual", pair, pair.identity, *(self.sha256(friend) for friend in self._friends(pair)))
             if not path.exists():
-                write_npz(path, {"usual": make()})
-            return read_npz(path)["usual"]
+                write_npz(path, make()._asdict())
+            return UsualFace(**read_npz(path))
 
         return kept
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flowvqtalker.metrics.bootstrap import MIN_CLUSTERS, Estimate
 from pipeline.reporting.ablation_grids import BASELINE, Measure
 from pipeline.reporting.ablations import Ablation, ClaimResult, SideResult, VariantResult
-from pipeline.reporting.figures import STYLE
+from pipeline.reporting.style import STYLE
 from pipeline.reporting.tables import format_number, md_row, tex_escape
 
 if TYPE_CHECKING:

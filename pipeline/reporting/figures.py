@@ -1,4 +1,4 @@
-"""Figures of the report as PNG files: learning curves, head pose and eye opening over time, blink intervals, confusions, latents.
+"""Figures of the report as PNG files: all of them in the order of the page, and those of learning curves and confusions.
 
 Every function returns a figure or None when its data are absent; `save_figures` writes those that exist with fixed metadata, so equal
 results give equal bytes.
@@ -8,43 +8,24 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from flowvqtalker.constants import EMOTIONS, FPS_HZ
-from flowvqtalker.face.expressions import EXPRESSION_INDEX
-from flowvqtalker.metrics.blinks import OFF_CLOSURE, ON_CLOSURE, BlinkStatistics
-from pipeline.io import read_npz, write_bytes
+from flowvqtalker.constants import EMOTIONS
+from flowvqtalker.metrics.blinks import OFF_CLOSURE, ON_CLOSURE
+from pipeline.io import write_bytes
+from pipeline.reporting.grid_figure import emotion_grid_figure
+from pipeline.reporting.latent_figure import latent_figure
+from pipeline.reporting.motion_figures import blink_figure, eye_figure, pose_figure, spectrum_figure
 from pipeline.reporting.results import Results, Training
+from pipeline.reporting.style import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["closure", "downsample", "make_figures", "save_figures", "series_of"]
-
-#: Colours of methods in every figure; the page uses the same ones.
-COLOURS = {
-    "real": "#444b54",
-    "flowvqtalker_free": "#c2410c",
-    "flowvqtalker_paired": "#0f766e",
-    "regression": "#6d28d9",
-}
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "figure.dpi": 110,
-    "savefig.dpi": 110,
-    "svg.hashsalt": "flowvqtalker",
-}
-_MAX_CLIPS = 4
+__all__ = ["downsample", "make_figures", "save_figures", "series_of"]
 
 
 def make_figures(results: Results, curve_points: int, *, blink_on: float = ON_CLOSURE, blink_off: float = OFF_CLOSURE) -> dict[str, Figure]:
@@ -63,13 +44,15 @@ def make_figures(results: Results, curve_points: int, *, blink_on: float = ON_CL
     with mpl.rc_context(STYLE):
         for training in results.trainings:
             found[f"training_{training.name.replace('/', '_')}"] = _training_figure(training, curve_points)
-        found["pose_curves"] = _pose_figure(results)
-        found["eye_opening"] = _eye_figure(results)
-        found["blink_intervals"] = _blink_figure(results, blink_on, blink_off)
+        found["emotion_grid"] = emotion_grid_figure(results)
+        found["pose_curves"] = pose_figure(results)
+        found["eye_opening"] = eye_figure(results, blink_on, blink_off)
+        found["blink_intervals"] = blink_figure(results, blink_on, blink_off)
+        found["motion_spectrum"] = spectrum_figure(results)
         found["emotion_confusion"] = _confusion_figure(results)
         for training in results.trainings:
             if training.latents is not None:
-                found[f"latents_{training.name.replace('/', '_')}"] = _latent_figure(training.latents)
+                found[f"latents_{training.name.replace('/', '_')}"] = latent_figure(training.latents)
     return {stem: figure for stem, figure in found.items() if figure is not None}
 
 
@@ -122,11 +105,6 @@ def downsample(curve: np.ndarray, n_points: int) -> np.ndarray:
     return np.stack([part.mean(axis=0) for part in np.array_split(curve, n_points)])
 
 
-def closure(beta: np.ndarray) -> np.ndarray:
-    """Eye closure [0, 1] of expression coefficients (..., E): mean of both lids."""
-    return beta[..., [EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]].mean(axis=-1)
-
-
 def _training_figure(training: Training, curve_points: int) -> Figure | None:
     import matplotlib.pyplot as plt
 
@@ -155,133 +133,6 @@ def _training_figure(training: Training, curve_points: int) -> Figure | None:
         f"; left out: {still} {'value that never changes' if still == 1 else 'values that never change'}" if still else ""
     )
     figure.suptitle(title, fontsize=10, y=1 - 0.15 / height)
-    return figure
-
-
-def _coefficients(table: pd.DataFrame, column: str, folder: Path | None, clip: str) -> dict[str, np.ndarray] | None:
-    """Coefficients of one clip by its index row, or None."""
-    if folder is None or table.empty or column not in table:
-        return None
-    rows = table[table["clip"] == clip]
-    if rows.empty or not rows.iloc[0][column]:
-        return None
-    path = folder / str(rows.iloc[0][column])
-    return read_npz(path) if path.is_file() else None
-
-
-def _curve_clips(results: Results) -> list[str]:
-    """Clips whose real and freely generated coefficients both exist, of different emotions as far as possible."""
-    if "flowvqtalker_free" not in results.generated or results.fits.empty:
-        return []
-    both = sorted(set(results.generated["flowvqtalker_free"]["clip"]) & set(results.fits["clip"]))
-    emotion = {row["clip"]: row["emotion"] for row in results.crops.to_dict("records")}
-    first: dict[str, str] = {}
-    for clip in both:
-        first.setdefault(emotion.get(clip, ""), clip)
-    chosen = list(first.values()) + [clip for clip in both if clip not in first.values()]
-    return chosen[:_MAX_CLIPS]
-
-
-def _curves(results: Results, clip: str, methods: tuple[str, ...]) -> dict[str, dict[str, np.ndarray]]:
-    found = {"real": _coefficients(results.fits, "file", results.folders.get("fit3dmm"), clip)}
-    for method in methods:
-        found[method] = _coefficients(results.generated.get(method, pd.DataFrame()), "coefficients", results.folders.get("generate"), clip)
-    return {name: arrays for name, arrays in found.items() if arrays is not None}
-
-
-def _pose_figure(results: Results) -> Figure | None:
-    import matplotlib.pyplot as plt
-
-    clips = _curve_clips(results)
-    if not clips:
-        return None
-    figure, axes = plt.subplots(
-        3, len(clips), figsize=(3.1 * len(clips), 5.2), squeeze=False, sharex="col", sharey="row", layout="constrained"
-    )
-    for column, clip in enumerate(clips):
-        for name, arrays in _curves(results, clip, ("flowvqtalker_free",)).items():
-            pose = np.rad2deg(arrays["pose"][..., :3].reshape(-1, arrays["pose"].shape[-2], 3)[0])
-            for row in range(3):
-                axes[row, column].plot(np.arange(len(pose)) / FPS_HZ, pose[:, row], color=COLOURS[name], lw=1.2, label=name)
-        axes[0, column].set_title(clip, fontsize=8)
-        axes[2, column].set_xlabel("time [s]")
-    for row, label in enumerate(("nod rx [deg]", "turn ry [deg]", "tilt rz [deg]")):
-        axes[row, 0].set_ylabel(label)
-    axes[0, 0].legend(fontsize=7)
-    figure.suptitle("Head rotation: fitted to the real clip, and one free sample for the same sound", fontsize=10)
-    return figure
-
-
-def _eye_figure(results: Results) -> Figure | None:
-    import matplotlib.pyplot as plt
-
-    clips = _curve_clips(results)
-    if not clips:
-        return None
-    figure, axes = plt.subplots(
-        2, len(clips), figsize=(3.1 * len(clips), 3.8), squeeze=False, sharex="col", sharey="row", layout="constrained"
-    )
-    for column, clip in enumerate(clips):
-        for name, arrays in _curves(results, clip, ("flowvqtalker_free", "regression")).items():
-            beta = arrays["beta"].reshape(-1, *arrays["beta"].shape[-2:])[0]
-            seconds = np.arange(len(beta)) / FPS_HZ
-            axes[0, column].plot(seconds, closure(beta), color=COLOURS[name], lw=1.2, label=name)
-            axes[1, column].plot(seconds, beta[:, EXPRESSION_INDEX["jawOpen"]], color=COLOURS[name], lw=1.2, label=name)
-        axes[0, column].set_title(clip, fontsize=8)
-        axes[1, column].set_xlabel("time [s]")
-    for axis in axes.flat:
-        axis.set_ylim(-0.03, 1.03)  # coefficients live in [0, 1]: a fixed scale keeps small ripples small
-    axes[0, 0].set_ylabel("eye closure")
-    axes[1, 0].set_ylabel("jaw opening")
-    axes[0, 0].legend(fontsize=7)
-    figure.suptitle("Lids are one-to-many (a sample need not match), the jaw follows the sound", fontsize=10)
-    return figure
-
-
-def _windows(curves: list[np.ndarray], length: int) -> list[np.ndarray]:
-    return [curve[start : start + length] for curve in curves for start in range(0, len(curve) - length + 1, length)]
-
-
-def _blink_figure(results: Results, blink_on: float, blink_off: float) -> Figure | None:
-    """Real clips are a few seconds long and cut off long pauses, so generated rollouts are cut into windows of the same length."""
-    import matplotlib.pyplot as plt
-
-    folder = results.folders.get("fit3dmm")
-    if folder is None or results.fits.empty:
-        return None
-    talk = set(results.crops.loc[results.crops["role"] != "enrol", "clip"]) if "role" in results.crops else set(results.fits["clip"])
-    real = [
-        read_npz(folder / str(file))["beta"] for clip, file in zip(results.fits["clip"], results.fits["file"], strict=True) if clip in talk
-    ]
-    curves = {"real": [closure(beta) for beta in real if len(beta)]}
-    if not curves["real"]:
-        return None
-    length = int(np.median([len(curve) for curve in curves["real"]]))
-    for method in ("flowvqtalker_free", "flowvqtalker_paired", "regression"):
-        beta = read_npz(results.long[method]).get("beta") if method in results.long else None
-        if beta is not None and beta.size:
-            curves[method] = list(closure(beta.reshape(-1, *beta.shape[-2:]).astype(np.float32)))
-    if len(curves) < 2:
-        return None
-    numbers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name, closures in curves.items():
-        blinks = BlinkStatistics(FPS_HZ, blink_on, blink_off)
-        for window in _windows(closures, length):
-            blinks.update(window)
-        numbers[name] = (np.array(blinks.intervals_s), np.array(blinks.durations_s))
-    if not any(len(shut) for _, shut in numbers.values()):
-        return None
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")
-    for axis, which, edges in ((axes[0], 0, np.arange(0, length / FPS_HZ + 0.2, 0.2)), (axes[1], 1, np.arange(0, 0.84, 0.04))):
-        for name, pair in numbers.items():
-            values = pair[which]
-            weights = np.full(len(values), 1 / max(len(values), 1))
-            axis.hist(values, bins=edges, weights=weights, histtype="step", lw=1.5, color=COLOURS[name], label=f"{name} (n={len(values)})")
-        axis.legend(fontsize=7)
-    axes[0].set_xlabel("from one closing to the next [s]")
-    axes[1].set_xlabel("eyes closed [s]")
-    axes[0].set_ylabel("share of blinks")
-    figure.suptitle(f"Blinks in windows of {length / FPS_HZ:.1f} s", fontsize=10)
     return figure
 
 
@@ -327,28 +178,4 @@ def _confusion_figure(results: Results) -> Figure | None:
         axis.set_title(f"{method}  (n={int(counts.sum())})", fontsize=8)
     axes[0, 0].set_ylabel("labelled")
     figure.suptitle("Labelled emotion (rows),\njudge's answer (columns)", fontsize=10)
-    return figure
-
-
-def _latent_figure(path: Path) -> Figure | None:
-    """First two principal axes of held-out latents z (n, D), coloured by emotion (n,) as the flow's own training wrote them."""
-    import matplotlib.pyplot as plt
-
-    arrays: dict[str, Any] = read_npz(path)
-    if not {"z", "emotion"} <= set(arrays) or len(arrays["z"]) < 3:
-        return None
-    z, emotion = arrays["z"].astype(float), arrays["emotion"].astype(int)
-    centred = z - z.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # the sign of a singular vector is arbitrary: fix it
-    flat = centred @ axes[:2].T
-    figure, axis = plt.subplots(figsize=(5.0, 4.2), layout="constrained")
-    for index, name in enumerate(EMOTIONS):
-        points = flat[emotion == index]
-        if len(points):
-            axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.6, label=name, color=f"C{index}")
-    axis.legend(fontsize=7, markerscale=2, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axis.set_xlabel("first principal axis")
-    axis.set_ylabel("second principal axis")
-    figure.suptitle("Latent space of held-out frames by emotion", fontsize=10)
     return figure

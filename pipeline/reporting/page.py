@@ -10,24 +10,35 @@ from typing import Any
 
 import jinja2
 
+from pipeline.reporting.blocks import blocks
 from pipeline.reporting.charts import line_chart
-from pipeline.reporting.columns import PUBLISHED, PUBLISHED_NOTE, column_of, method_of
+from pipeline.reporting.columns import column_of, method_of
 from pipeline.reporting.figures import series_of
 from pipeline.reporting.gallery import GalleryClip
 from pipeline.reporting.page_script import SCRIPT
 from pipeline.reporting.page_style import STYLE
 from pipeline.reporting.page_template import TEMPLATE
 from pipeline.reporting.results import Results, Training
-from pipeline.reporting.tables import READING, Cell, cells, fid_note, footnotes, main_columns, published_columns
+from pipeline.reporting.tables import READING, Cell, cells, footnotes, main_columns, notes_of_judges
 
 __all__ = ["check_rows", "flatten", "render_page"]
 
 #: What each figure shows; training figures are drawn as curves on the page itself.
 CAPTIONS = {
+    "emotion_grid": "Test identities (rows) under every emotion that the test split holds of them (columns): real frame, and the one generated for "
+    "the same sound and label with the real head pose, at the real clip's frame of strongest expression (brows, cheeks, nose, smile, frown) in which neither blinks. Empty: the split has no such clip.",
     "pose_curves": "Head rotation of test clips: fitted to the real video, and one free sample for the same sound.",
-    "eye_opening": "Eye closure and jaw opening of test clips. Lids are one-to-many, the jaw follows the sound.",
+    "eye_opening": "Eye closure and jaw opening of test clips, and the lids of a longer free sample; bars mark blinks. Lids are one-to-many, the jaw "
+    "follows the sound.",
     "blink_intervals": "Time between blinks and duration of blinks, real against generated, in windows of equal length.",
+    "motion_spectrum": "Power spectral density of motion, real against generated, over the same test clips and windows of equal length (Welch). "
+    "A curve below the real one is motion that is missing at that speed, one above it is motion too much.",
     "emotion_confusion": "Labelled emotion (rows) against the judge's answer (columns).",
+}
+#: The same for figures of which there is one per training, by the first word of the stem.
+TRAINING_CAPTIONS = {
+    "latents": "Latents of test frames ({training}), each mapped under its own label, with the components of the prior. The picture shows whether frames of "
+    "unseen people land where the prior expects them; it is no evidence that a frame tells its emotion without the label.",
 }
 #: Letters of a SHA-256; printed short.
 HASH_LENGTH = 64
@@ -71,22 +82,25 @@ def render_page(
         methods=[method_of(method) for method in printed],
         columns=[column_of(column) for column in (*main_columns(), *results.further)],
         notes=footnotes(results),
-        fid_note=fid_note(results),
-        published=PUBLISHED,
-        published_note=PUBLISHED_NOTE,
-        published_columns=published_columns(),
+        judge_notes=notes_of_judges(results),
+        blocks=blocks(results),
         checks=check_rows(results.checks),
         gallery=_gallery_groups(gallery),
         left_out=left_out,
         trainings=[_training(training, curve_points) for training in results.trainings],
         figures=[
-            {"caption": CAPTIONS.get(stem, stem.replace("_", " ").capitalize() + "."), "data": _base64(content)}
-            for stem, content in figures.items()
-            if not stem.startswith("training_")
+            {"caption": _caption(stem), "data": _base64(content)} for stem, content in figures.items() if not stem.startswith("training_")
         ],
         facts=[("Judges", flatten(results.judges)), ("Floors", flatten(results.floors))],
         settings=[(section, _flat_entries("", values)) for section, values in settings.items()],
     )
+
+
+def _caption(stem: str) -> str:
+    kind, _, training = stem.partition("_")
+    if kind in TRAINING_CAPTIONS:
+        return TRAINING_CAPTIONS[kind].format(training=training.replace("_", "/", 1))
+    return CAPTIONS.get(stem, stem.replace("_", " ").capitalize() + ".")
 
 
 def _table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> dict[str, Any]:

@@ -42,14 +42,15 @@ except the marked block of published numbers. All generated faces are synthetic.
 {% for cell in row.cells %}<td data-v="{{ cell.text }}">{% if cell.best %}<b>{{ cell.text }}</b>{% else %}{{ cell.text }}{% endif %}{% if cell.note %}<sup><a href="#note-{{ cell.note }}" title="{{ notes[cell.note - 1] }}">{{ cell.note }}</a></sup>{% endif %}{% if cell.interval %}<small>{{ cell.interval }}</small>{% endif %}</td>
 {% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% endfor %}{% if fid_note %}<p class="note">{{ fid_note }}</p>{% endif %}{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
-<h3>Published by the paper, not measured here</h3>
-<p class="note">{{ published_note }}</p>
-<div class="scroll"><table>
-<thead><tr><th scope="col">Row</th>{% for column in published_columns %}<th scope="col">{{ column }}</th>{% endfor %}<th scope="col">Source</th></tr></thead>
-<tbody>{% for entry in published %}<tr><td>{{ entry.name }}</td>{% for column in published_columns %}<td>{{ entry["values"].get(column, "") }}</td>{% endfor %}<td>{{ entry.source }}</td></tr>
+{% endfor %}{% for note in judge_notes %}<p class="note">{{ note }}</p>
+{% endfor %}{% if notes %}<ol class="notes">{% for note in notes %}<li id="note-{{ loop.index }}">{{ note }}</li>{% endfor %}</ol>{% endif %}
+{% for block in blocks %}<h3 id="{{ block.label }}">{{ block.title }}</h3>
+<p class="note">{{ block.note }}</p>
+<div class="scroll"><table class="block">
+<thead><tr>{% for name in block.head %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>{% for row in block.rows %}<tr>{% for text in row %}<td>{% if loop.first and block.code %}<code>{{ text }}</code>{% else %}{{ text }}{% endif %}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-</section>
+{% endfor %}</section>
 
 <section id="checks">
 <h2>Checks</h2>

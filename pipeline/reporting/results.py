@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,9 @@ import pandas as pd
 from pipeline.errors import PipelineError
 from pipeline.io import ok_rows, read_index, read_json
 from pipeline.reporting.columns import COLUMNS, COUNTS, FURTHER, METHODS
+
+if TYPE_CHECKING:
+    from pipeline.reporting.differences import Difference
 
 __all__ = ["Results", "Score", "Training", "read_results"]
 
@@ -68,6 +71,7 @@ class Results:
         crops, fits: indices of the crops and of the fitted coefficients, empty when absent; files lie relative to `folders[<stage>]`.
         generated: method -> its rows of the index of generated clips; files lie relative to `folders["generate"]`.
         long: method -> npz with coefficients over many minutes.
+        differences: of every row to `flowvqtalker_paired` (pipeline/reporting/differences.py), with intervals of coverage `interval`.
     """
 
     scores: dict[str, dict[str, Score]]
@@ -82,6 +86,8 @@ class Results:
     generated: dict[str, pd.DataFrame] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
     long: dict[str, Path] = field(default_factory=dict)
+    differences: list[Difference] = field(default_factory=list)
+    interval: float = 0.95
 
     @property
     def further(self) -> list[str]:

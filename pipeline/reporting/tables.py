@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.reporting.columns import COLUMNS, COUNTS, PUBLISHED, PUBLISHED_NOTE, Direction, Group, column_of, method_of
+from pipeline.reporting.blocks import Block, blocks, format_number
+from pipeline.reporting.columns import COLUMNS, COUNTS, Direction, Group, column_of, method_of
+from pipeline.reporting.judges import judge_note
 from pipeline.reporting.results import Results
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "fid_note",
     "footnotes",
     "format_number",
+    "notes_of_judges",
     "quantitative_csv",
     "quantitative_md",
     "quantitative_tex",
@@ -40,17 +43,6 @@ class Cell:
     interval: str = ""
     best: bool = False
     note: int = 0
-
-
-def format_number(value: float, decimals: int) -> str:
-    """Fixed number of decimals, without a negative zero.
-
-    Example:
-        >>> format_number(-0.0004, 2), format_number(27.3051, 2)
-        ('0.00', '27.31')
-    """
-    text = f"{value:.{decimals}f}"
-    return text[1:] if text.startswith("-") and float(text) == 0 else text
 
 
 def best_methods(results: Results, column: str) -> set[str]:
@@ -108,6 +100,11 @@ def fid_note(results: Results) -> str:
     )
 
 
+def notes_of_judges(results: Results) -> list[str]:
+    """What has to stand beside the judges' numbers: how good the judges are, and how noisy FID is."""
+    return [note for note in (judge_note(results.judges), fid_note(results)) if note]
+
+
 def footnotes(results: Results) -> list[str]:
     """Reasons of empty cells and remarks on others, each once, in the order of the table."""
     found: list[str] = []
@@ -151,17 +148,16 @@ def quantitative_csv(results: Results) -> str:
 
 
 def quantitative_md(results: Results) -> str:
-    """GitHub Markdown: the table, its footnotes, how to read it, further metrics, and the paper's own numbers in a block of their own."""
+    """GitHub Markdown: the table, its footnotes, how to read it, further metrics, differences, and the paper's own numbers in a block of their own."""
     printed = cells(results)
     lines = [f"# {TITLE}", "", *_md_table(printed, main_columns())]
     lines += ["", READING, ""]
-    lines += [fid_note(results), ""] if fid_note(results) else []
+    for note in notes_of_judges(results):
+        lines += [note, ""]
     lines += [f"<sup>{number}</sup> {sentence(reason)}  " for number, reason in enumerate(footnotes(results), start=1)]
     lines += ["", "## Further metrics", "", *_md_table(printed, results.further)] if results.further else []
-    names = published_columns()
-    lines += ["", "## Published by the paper, not measured here", "", PUBLISHED_NOTE, "", md_row(["", *names, "source"])]
-    lines += [md_row(["---", *(["---:"] * len(names)), "---"])]
-    lines += [md_row([entry.name, *(_published_number(entry.values.get(name)) for name in names), entry.source]) for entry in PUBLISHED]
+    for block in blocks(results):
+        lines += ["", f"## {block.title}", "", block.note, "", *_md_block(block)]
     return "\n".join(lines) + "\n"
 
 
@@ -177,30 +173,14 @@ def quantitative_tex(results: Results) -> str:
         *_tex_tabular(printed, main_columns()),
     ]
     notes = [f"\\textsuperscript{{{number}}}~{tex_escape(sentence(reason))}" for number, reason in enumerate(footnotes(results), start=1)]
-    notes = [*notes, tex_escape(fid_note(results))] if fid_note(results) else notes
+    notes += [tex_escape(note) for note in notes_of_judges(results)]
     lines += [f"\\\\[2pt]{{\\footnotesize {' '.join(notes)}}}"] if notes else []
     lines += ["\\end{table*}", ""]
     if results.further:
         lines += ["\\begin{table*}", "\\centering", "\\caption{Further metrics.}", "\\label{tab:further}"]
         lines += [*_tex_tabular(printed, results.further), "\\end{table*}", ""]
-    names = published_columns()
-    lines += [
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{Published by the paper, not measured here. {tex_escape(PUBLISHED_NOTE)}}}",
-        "\\label{tab:published}",
-        f"\\begin{{tabular}}{{l{'r' * len(names)}}}",
-        "\\toprule",
-        " & ".join(["", *(tex_escape(name) for name in names)]) + " \\\\",
-        "\\midrule",
-        *(
-            " & ".join([tex_escape(entry.name), *(_published_number(entry.values.get(name)) for name in names)]) + " \\\\"
-            for entry in PUBLISHED
-        ),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
+    for block in blocks(results):
+        lines += _tex_block(block)
     return "\n".join(lines) + "\n"
 
 
@@ -208,6 +188,37 @@ def _md_table(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> 
     labels = [f"{column_of(name).label} {column_of(name).direction.arrow}".strip() for name in columns]
     lines = [md_row(["method", *labels]), md_row(["---", *(["---:"] * len(labels))])]
     return lines + [md_row([f"`{method}`", *(_md_cell(row.get(column)) for column in columns)]) for method, row in printed.items()]
+
+
+def _md_block(block: Block) -> list[str]:
+    """A block as a Markdown table."""
+    align = ["---", *(["---:"] * (len(block.head) - 1))]
+    rows = [((f"`{row[0]}`" if block.code else row[0]), *row[1:]) for row in block.rows]
+    return [md_row(list(block.head)), md_row(align), *(md_row(list(row)) for row in rows)]
+
+
+def _tex_block(block: Block) -> list[str]:
+    """A block as a LaTeX table, shrunk to the width of the page."""
+    rows = []
+    for row in block.rows:
+        name = f"\\texttt{{{tex_escape(row[0])}}}" if block.code else tex_escape(row[0])
+        rows.append(" & ".join([name, *(tex_escape(text) for text in row[1:])]) + " \\\\")
+    return [
+        "\\begin{table*}",
+        "\\centering",
+        f"\\caption{{{tex_escape(block.title)}. {tex_escape(block.note)}}}",
+        f"\\label{{tab:{block.label}}}",
+        "\\resizebox{\\textwidth}{!}{%",
+        f"\\begin{{tabular}}{{l{'r' * (len(block.head) - 1)}}}",
+        "\\toprule",
+        " & ".join(tex_escape(name) for name in block.head) + " \\\\",
+        "\\midrule",
+        *rows,
+        "\\bottomrule",
+        "\\end{tabular}}",
+        "\\end{table*}",
+        "",
+    ]
 
 
 def _tex_tabular(printed: Mapping[str, Mapping[str, Cell]], columns: list[str]) -> list[str]:
@@ -255,17 +266,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def published_columns() -> list[str]:
-    names: list[str] = []
-    for entry in PUBLISHED:
-        names += [name for name in entry.values if name not in names]
-    return names
-
-
-def _published_number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
 _TEX_ARROWS = {
     Direction.HIGHER: " $\\uparrow$",
     Direction.LOWER: " $\\downarrow$",
@@ -276,6 +276,7 @@ _TEX_ARROWS = {
 _TEX_SPECIAL = {
     "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
     "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "é": "\\'e",
+    "↑": "$\\uparrow$", "↓": "$\\downarrow$", "→": "$\\to$", "≈": "$\\approx$",
 }  # fmt: skip
 
 

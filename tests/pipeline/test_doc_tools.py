@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.stages import STAGES
 from pipeline.tools import dag_figure
 from pipeline.tools.dag_figure import layers, reduced_edges, render
-from pipeline.tools.readme_table import BEGIN, END, MAIN_COLUMNS, NO_RUN, replace_between, table_text
+from pipeline.tools.readme_table import BEGIN, END, MAIN_COLUMNS, NO_RUN, checks_text, replace_between, table_text
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -81,17 +82,54 @@ def test_committed_readme_shows_the_committed_table(tmp_path: Path) -> None:
         done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         return done.stdout if done.returncode == 0 else None
 
-    readme, table = committed("README.md"), committed("reports/tables/quantitative.csv")
+    readme = committed("README.md")
     if readme is None:
         pytest.skip("not a git checkout")
-    if table is not None:
-        (tmp_path / "quantitative.csv").write_text(table)
-    assert replace_between(readme, table_text(tmp_path / "quantitative.csv")) == readme, "run `python -m pipeline.tools.readme_table`"
+    for path in (
+        "reports/tables/quantitative.csv",
+        "reports/tables/differences.csv",
+        "reports/evaluate/metrics.json",
+        "reports/evaluate/checks.json",
+    ):
+        if (text := committed(path)) is not None:
+            (tmp_path / Path(path).name).write_text(text)
+    shown = table_text(tmp_path / "quantitative.csv", tmp_path)
+    assert replace_between(readme, shown) == readme, "run `python -m pipeline.tools.readme_table`"
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/adding_a_stage.md", "docs/outside_parts.md", "docs/responsible_use.md"]
-)
+def test_the_readme_names_what_falls_short_and_how_good_the_judges_are(tmp_path: Path) -> None:
+    (tmp_path / "quantitative.csv").write_text("method," + ",".join(MAIN_COLUMNS) + "\nground_truth" + ",7" * len(MAIN_COLUMNS) + "\n")
+    assert "checks" not in table_text(tmp_path / "quantitative.csv", tmp_path)
+    own_test = {"test_emotion_clip_acc_pct": 72.5, "test_emotion_clips": 40.0}
+    (tmp_path / "metrics.json").write_text(json.dumps({"judges": {"sha256": {"emotion": "ab"}, "own_test": own_test}}))
+    check = {"ci": None, "n": 40, "reason": ""}
+    checks = [
+        {"name": "good", "value": 1.0, "target": "> 0", "pass": True, **check},
+        {"name": "emotion_judge_on_all_test_clips_pct", "value": 72.5, "target": ">= 85", "pass": False, **check},
+        {"name": "printed", "value": 3.0, "target": "printed", "pass": None, **check},
+        {"name": "absent", "value": None, "target": "> 0", "pass": None, **check},
+    ]
+    (tmp_path / "checks.json").write_text(json.dumps(checks))
+    text = table_text(tmp_path / "quantitative.csv", tmp_path)
+    assert "1 of 2 checks with a target pass. What falls short: `emotion_judge_on_all_test_clips_pct` is 72.5, the target is >= 85." in text
+    assert "Not measured: `absent`." in text
+    assert "Emotion judge: 72.5 % of 40 clips named rightly; the aim of 85 % is missed." in text
+    assert "falls short" not in checks_text([checks[0]])
+    assert "clip by clip" not in text
+    head = "method,column,n,n_identities,difference,ci_low,ci_high,verdict\n"
+    rows = "ground_truth,psnr_db,9,9,1,1,1,better\nregression,psnr_db,9,9,1,1,1,better\nregression,ssim,9,9,1,1,1,better\nregression,lse_d,9,9,1,1,1,worse\n"
+    (tmp_path / "differences.csv").write_text(head + rows)
+    better = table_text(tmp_path / "quantitative.csv", tmp_path).splitlines()[-1]
+    assert better == "Better than `flowvqtalker_paired` clip by clip, with an interval that excludes 0: `regression` in PSNR [dB], SSIM."
+
+
+DOCUMENTS = (
+    "README.md", "CONTRIBUTING.md", "docs/adding_a_stage.md", "docs/outside_parts.md", "docs/responsible_use.md", "docs/experiments.md",
+    "docs/evaluate.md", "docs/metrics.md",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_documents_name_only_what_exists(document: str) -> None:
     path = REPOSITORY / document
     text = path.read_text()
@@ -103,6 +141,28 @@ def test_documents_name_only_what_exists(document: str) -> None:
             assert (path.parent / link).exists(), link
     for module in re.findall(r"python -m ([a-z0-9_.]+)", text):
         assert (REPOSITORY / module.replace(".", "/")).with_suffix(".py").is_file(), module
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    for section, key in re.findall(r"`([a-z0-9]+)\.([a-z_]+)(?:`|: )", text):
+        module = (
+            REPOSITORY / "src/flowvqtalker/metrics" / f"{section}.py"
+        )  # docs/metrics.md names functions, by modules that may be called like a section
+        if (
+            section in params
+            and key not in ("py", "smk", "md", "pt", "csv", "npz")
+            and not (module.is_file() and key in module.read_text())
+        ):
+            assert key in params[section], f"{section}.{key}"
+
+
+def test_each_document_is_one_that_the_check_can_find_fault_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("`evaluate.cpbd_every_third`", "[x](nowhere.md)", "`make nothing`", "`python -m pipeline.tools.nothing`"):
+        (tmp_path / "wrong.md").write_text(wrong)
+        for name in ("Makefile", "params.yaml"):
+            (tmp_path / name).write_text((REPOSITORY / name).read_text())
+        monkeypatch.setitem(globals(), "REPOSITORY", tmp_path)
+        with pytest.raises(AssertionError):
+            test_documents_name_only_what_exists("wrong.md")
+        monkeypatch.undo()
 
 
 def test_citation_is_valid_yaml_and_names_the_paper() -> None:

@@ -25,7 +25,7 @@ from pipeline.cli.app import main
 from pipeline.errors import PipelineError
 from pipeline.evaluation.pairs import match
 from pipeline.evaluation.summary import read_clip_table
-from pipeline.io import write_torch
+from pipeline.io import write_json, write_torch
 from pipeline.media import write_sound, write_video
 
 SIDE, FRAMES = 64, 30
@@ -154,6 +154,57 @@ def test_a_whole_folder_is_scored_with_intervals_and_exit_code_0(folders, tmp_pa
     assert result["judges"]["warnings"] == [] and set(result["judges"]["sha256"]) == {"syncnet", "emotion", "features", "landmarks"}
     page = (tmp_path / "index.html").read_text()
     assert "9 / 9" in page and "every expected clip was scored" in page.lower() and "http" not in page.replace("http-equiv", "")
+
+
+def test_the_judges_own_accuracy_stands_beside_their_names(folders, tmp_path):
+    """From the metrics.json beside the weights; without one the page says that it is not known."""
+    import shutil
+
+    assert run(folders, tmp_path / "unknown") == 0
+    judges = results(tmp_path / "unknown")["judges"]
+    assert judges["own_test"] == {} and judges["own_accuracy"] == dict.fromkeys(
+        ("syncnet", "emotion", "features"), "own accuracy not known"
+    )
+    assert (tmp_path / "unknown" / "index.html").read_text().count("own accuracy not known") == 3
+    shutil.copytree(folders / "judges", tmp_path / "judges")
+    own = {"test_emotion_clip_acc_pct": 71.25, "test_emotion_clips": 80.0, "test_emotion_level_3_acc_pct": 90.0, "note": "text"}
+    write_json(tmp_path / "judges" / "metrics.json", own)
+    assert run(folders, tmp_path / "known", "good", "--experts", tmp_path / "judges") == 0
+    judges = results(tmp_path / "known")["judges"]
+    assert judges["own_test"] == {name: value for name, value in own.items() if name != "note"}
+    assert "71.2 % of 80 clips named rightly (level 3 90.0 %)" in judges["own_accuracy"]["emotion"]
+    assert judges["own_accuracy"]["syncnet"] == "own accuracy not known"
+    page = (tmp_path / "known" / "index.html").read_text()
+    assert "emotion: SHA-256" in page and "71.2 % of 80 clips named rightly" in page and page.count("own accuracy not known") == 2
+    write_json(tmp_path / "judges" / "metrics.json", [1, 2])
+    assert run(folders, tmp_path / "broken", "good", "--experts", tmp_path / "judges") == 2
+
+
+def test_noise_of_fid_names_the_own_interval_and_keeps_clips_with_their_people(folders, tmp_path, monkeypatch):
+    assert run(folders, tmp_path) == 0
+    result = results(tmp_path)
+    low, high = result["methods"]["good"]["fid_expert"]["ci"]
+    assert result["fid_noise"]["own_half_width"] == pytest.approx((high - low) / 2) and result["fid_noise"]["clips"] == 9
+    assert f"half the width of this method&#39;s own interval: {(high - low) / 2:.3f}" in (tmp_path / "index.html").read_text()
+
+    from pipeline.evaluation import summary
+
+    people = ["p0", "p1", "p2"]
+    arrays = {"p0": {}, "p1": {"features": np.ones((4, 2))}, "p2": {"features": np.zeros((4, 2))}}
+    seen = []
+
+    class Tools:
+        networks = {"features": None}  # noqa: RUF012
+
+    class Scorer:
+        tools, pairs = Tools(), ()
+
+    table = summary.pd.DataFrame({"clip": people, "identity": people, "status": "ok"})
+    monkeypatch.setattr(summary.Summary, "arrays", lambda self, row, which: arrays[row["clip"]])
+    monkeypatch.setattr(summary, "half_split_fid", lambda units, names, generator: seen.append((len(units), names)) or np.array([0.5, 0.5]))
+    noise = summary.Summary(Scorer(), table, table).fid_noise()
+    assert seen == [(2, ["p1", "p2"])], "a clip without features must not lend its person to the next one"
+    assert noise["own_half_width"] is None
 
 
 def test_a_faulty_folder_drops_nothing_silently(folders, tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from flowvqtalker.audio import compute_mel, window_starts
+from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.seeding import derive_seed
 from pipeline import flow
 from pipeline.context import Context
@@ -88,6 +89,19 @@ def test_test_clips_are_scored_and_a_replicate_is_another_training(reads, tmp_pa
     assert seeds[:2] == [derive_seed(1, "flow", "expression"), derive_seed(1, "flow", "pose")] and len(set(seeds)) == 4
     assert read_json(second / "held_out.json") != bits
     assert not same(read_torch(first / "poseflow.pt"), read_torch(second / "poseflow.pt"))
+
+
+def test_latents_of_test_frames_are_kept_of_a_flow_and_of_no_regression(reads, tmp_path, monkeypatch):
+    result = train(reads, tmp_path / "flow", monkeypatch)
+    arrays = np.load(result / "latents.npz")
+    window = min(read_config("params.yaml", "tests/smoke/config.yaml")["flow"]["window"], FRAMES)
+    frames = 2 * (FRAMES // window) * window
+    features = read_json(result / "metrics.json")["expflow_kept_dims"]
+    assert arrays["z"].shape == (frames, features) and arrays["z"].dtype == np.float16 and np.isfinite(arrays["z"]).all()
+    assert arrays["emotion"].tolist() == [EMOTIONS.index("happy")] * frames
+    np.testing.assert_allclose(arrays["intensity"], 2 / 3, atol=1e-3)
+    assert arrays["means"].shape == (len(EMOTIONS), features)
+    assert not (train(reads, tmp_path / "regression", monkeypatch, model="regression") / "latents.npz").exists()
 
 
 def test_corrupted_frames_reach_the_training_and_nothing_else(reads, tmp_path, monkeypatch):

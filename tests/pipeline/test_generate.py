@@ -11,13 +11,14 @@ import yaml
 from tiny_models import SIZE, E, write_models
 
 from flowvqtalker.audio import compute_mel, window_starts
+from flowvqtalker.constants import EMOTIONS
 from pipeline import generate, methods
 from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import read_index, read_npz, read_torch, text_sha256, write_index, write_json, write_npz, write_torch
 from pipeline.media import probe, read_sound, read_video, write_sound, write_video
 from pipeline.params import validate_section
-from pipeline.scoredclips import scored_clips
+from pipeline.scoredclips import ScoredClip, scored_clips
 
 METHODS = sorted(methods.METHODS)
 #: clip: (identity, role, emotion, level, sentence, take, frames)
@@ -262,6 +263,48 @@ def test_long_motion_has_the_promised_amount_and_other_seeds_differ(make_context
         and set(arrays["clip"]) == {"p2_c", "p1_a_t1", "p1_b_t1"}
     )
     assert not np.array_equal(arrays["beta"][:, 0], arrays["beta"][:, 1])
+
+
+def spoken(identity: str, emotion: str, level: int, sentence: str = "a", mel: str = "m") -> ScoredClip:
+    row = {
+        "clip": f"{identity}_{emotion}_l{level}_{sentence}",
+        "source": "toy",
+        "identity": identity,
+        "emotion": emotion,
+        "level": level,
+        "mel": mel,
+    }
+    return ScoredClip(row, row, "own_first_frame", None, None, 0)
+
+
+def test_long_rows_take_every_person_as_soon_as_there_are_rows_enough():
+    # As in the embedded corpus: eight people, eight emotions, each person speaks six of them, at levels that differ.
+    names = sorted(EMOTIONS)
+    clips = [spoken(f"te{p:02d}", names[(p + e) % 8], (p + e) % 3 + 1) for p in range(8) for e in range(6)]
+    rows = generate.long_rows(clips, 16)
+    assert [row[0].row["emotion"] for row in rows] == names * 2
+    people = [row[0].row["identity"] for row in rows]
+    assert len(set(people[:8])) == 8, "eight rows are enough for eight people"
+    assert {people.count(person) for person in people} == {2}
+    assert len({(row[0].row["emotion"], row[0].row["identity"]) for row in rows}) == 16
+    shuffled = [clips[index] for index in np.random.default_rng(0).permutation(len(clips))]
+    assert generate.long_rows(shuffled, 16) == rows
+
+
+def test_long_rows_join_sentences_skip_silence_and_come_round():
+    clips = [
+        spoken("a", "happy", 1, "s1"),
+        spoken("a", "happy", 1, "s0"),
+        spoken("a", "happy", 2),
+        spoken("b", "sad", 3),
+        spoken("c", "sad", 3, mel=""),
+    ]
+    rows = generate.long_rows(clips, 5)
+    assert [[clip.clip for clip in row] for row in rows] == [
+        ["a_happy_l1_s0", "a_happy_l1_s1"], ["b_sad_l3_a"], ["a_happy_l2_a"], ["b_sad_l3_a"], ["a_happy_l1_s0", "a_happy_l1_s1"],
+    ]  # fmt: skip
+    assert generate.long_rows([spoken("c", "sad", 3, mel="")], 5) == []
+    assert generate.long_rows(clips, 0) == []
 
 
 def test_merge_joins_tables_and_drops_folders_of_removed_methods(make_context):

@@ -25,8 +25,9 @@ from pipeline.params.report import ReportParams
 from pipeline.report import run
 from pipeline.reporting.charts import line_chart, ticks
 from pipeline.reporting.columns import _WORDS, COLUMNS, FURTHER, METHODS
-from pipeline.reporting.figures import _training_figure, closure
+from pipeline.reporting.figures import _training_figure, make_figures
 from pipeline.reporting.gallery import choose_clips
+from pipeline.reporting.motion import closure
 from pipeline.reporting.page import check_rows
 from pipeline.reporting.results import Training, read_results
 from pipeline.reporting.tables import best_methods, format_number
@@ -140,6 +141,15 @@ def make_run(root: Path) -> dict[str, Path]:
         write_json(folder / "metrics.json", {"loss": 2.0, "seconds": 12.5})
         write_json(folder / "index.json", {})
         reads[name.replace("/", "_")] = folder / "index.json"
+    means = 5 * np.eye(len(EMOTIONS), 12, dtype=np.float32)
+    emotion = np.repeat(np.arange(len(EMOTIONS), dtype=np.int8), 40)
+    latents = {
+        "z": means[emotion] + rng.normal(0, 1, (len(emotion), 12)),
+        "emotion": emotion,
+        "intensity": np.ones(len(emotion)),
+        "means": means,
+    }
+    write_npz(root / "models/flow/full/latents.npz", latents)
     Image.fromarray(np.full((32, 96, 3), 128, np.uint8)).save(root / "models/codebook/grid.png")
     return reads
 
@@ -237,6 +247,36 @@ def test_markdown_and_tex_hold_intervals_footnotes_and_the_marked_published_bloc
     assert counts == {len(ISSUE_COLUMNS.split(",")) - 1}
 
 
+def test_differences_and_the_judges_accuracy_reach_tables_and_page(report: Path, tmp_path: Path) -> None:
+    assert (report / "tables/differences.csv").read_text().splitlines() == [
+        "method,column,n,n_identities,difference,ci_low,ci_high,verdict"
+    ]
+    document = json.loads((report / "evaluate/metrics.json").read_text())
+    document["judges"] = {"sha256": {"emotion": "ab" * 32}, "own_test": {"test_emotion_clip_acc_pct": 80.0, "test_emotion_clips": 24.0}}
+    write_json(tmp_path / "reports/evaluate/metrics.json", document)
+    rng = np.random.default_rng(0)
+    people = [f"p{index // 3}" for index in range(27)]
+    clips = pd.DataFrame(
+        {"clip": [f"c{index}" for index in range(27)], "identity": people, "status": "ok", "psnr_db": rng.normal(20, 3, 27)}
+    )
+    write_text(tmp_path / "reports/evaluate/flowvqtalker_paired.csv", clips.to_csv(index=False))
+    worse = clips.assign(psnr_db=clips["psnr_db"] - 1)
+    write_text(tmp_path / "reports/evaluate/copy_source.csv", worse.to_csv(index=False))
+    run(context(tmp_path, {"evaluate": tmp_path / "reports/evaluate/metrics.json"}))
+    lines = (tmp_path / "reports/tables/differences.csv").read_text().splitlines()
+    assert lines[1:] == ["copy_source,psnr_db,27,9,-1.00,-1.00,-1.00,worse"]
+    for name in ("tables/quantitative.md", "tables/quantitative.tex", "index.html"):
+        text = (tmp_path / "reports" / name).read_text().replace("\\%", "%").replace("\\_", "_")
+        assert "-1.00 [-1.00, -1.00] worse" in text
+        assert "One training per model, one sample per clip" in text
+        assert "Emotion judge: 80.0 % of 24 clips named rightly; the aim of 85 % is missed." in text
+        assert "In the paper" in text
+        assert "4.03" in text
+    checker = _check((tmp_path / "reports/index.html").read_text())
+    assert checker.problems == []
+    assert len(checker.ids) == len(set(checker.ids))
+
+
 def test_how_noisy_fid_is_stands_beneath_the_table(report: Path, tmp_path: Path) -> None:
     document = json.loads((report / "evaluate/metrics.json").read_text())
     noise = {
@@ -308,8 +348,21 @@ def test_report_is_byte_stable(report: Path, tmp_path: Path) -> None:
     for path in ours:
         assert (report / path).read_bytes() == (tmp_path / "reports" / path).read_bytes(), path
     assert {path.name for path in (report / "figures").glob("*.png")} == {
-        "training_codebook.png", "training_flow_full.png", "pose_curves.png", "eye_opening.png", "blink_intervals.png", "emotion_confusion.png"
+        "training_codebook.png", "training_flow_full.png", "pose_curves.png", "eye_opening.png", "blink_intervals.png", "emotion_confusion.png",
+        "emotion_grid.png", "motion_spectrum.png", "latents_flow_full.png",
     }  # fmt: skip
+
+
+def test_latents_have_a_figure_and_a_caption_only_where_the_training_wrote_them(report: Path, tmp_path: Path) -> None:
+    page = (report / "index.html").read_text()
+    assert "Latents of test frames (flow/full), each mapped under its own label" in page
+    assert "Power spectral density of motion" in page
+    assert "frame of strongest expression" in page
+    reads = make_run(tmp_path)
+    (tmp_path / "models/flow/full/latents.npz").unlink()
+    figures = make_figures(read_results(reads), 50)
+    assert "latents_flow_full" not in figures
+    assert "training_flow_full" in figures
 
 
 def test_a_run_with_almost_nothing_still_gives_a_report(tmp_path: Path) -> None:

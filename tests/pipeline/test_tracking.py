@@ -48,6 +48,19 @@ def test_a_training_becomes_one_run_however_often_it_is_projected(trained, tmp_p
     assert client.get_registered_model("codebook").name == "codebook"
 
 
+def test_every_parameter_arrives_however_many_there_are(trained, tmp_path):
+    import mlflow
+
+    many = {f"p{number:03d}": number for number in range(249)}
+    stamp = {**trained.stamp, "params": {"codebook": many}}
+    tracking.project_training(Context("codebook", "", json.dumps(stamp), tmp_path, trained.out, {}, 1, {}))
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.search_runs([client.get_experiment_by_name("codebook").experiment_id])[0]
+    assert run.data.params == {"seed": "1"} | {f"codebook.{name}": str(value) for name, value in many.items()}
+    assert len(run.data.params) == 250
+    assert run.info.status == "FINISHED"
+
+
 def test_a_failing_tracker_is_said_and_does_not_raise(trained, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///relative.db")
     with caplog.at_level(logging.WARNING):

@@ -71,6 +71,27 @@ def face_frames(landmarks_px: np.ndarray, smooth_frames: int = 5) -> tuple[np.nd
     return smooth(a), smooth(b)
 
 
+def face_points(landmarks_px: np.ndarray) -> np.ndarray:
+    """Landmarks in the face's own frame: what a face does, whatever its place, size and turn in the picture.
+
+    Args:
+        landmarks_px: (T, 68, 2) px; frames without a face (NaN) take the nearest frame with one.
+
+    Returns:
+        (T, 68, 2) float32 (u, v) in outer-eye distances, u to the image's right, v down, origin between the eyes.
+
+    Raises:
+        ShapeError, ValueError: as :func:`face_frames`.
+    """
+    a, b = face_frames(landmarks_px)
+    known = np.flatnonzero(~np.isnan(landmarks_px).any(axis=(1, 2)))
+    if not known.size:
+        raise ValueError("landmarks: no frame has a face")
+    nearest = known[np.abs(np.arange(len(landmarks_px))[:, None] - known[None]).argmin(axis=1)]
+    w = (landmarks_px[nearest, :, 0] + 1j * landmarks_px[nearest, :, 1] - b[:, None]) / a[:, None]
+    return np.stack([w.real, w.imag], axis=-1).astype(np.float32)
+
+
 def cut(frames: np.ndarray, landmarks_px: np.ndarray, region: Region, size_px: int) -> np.ndarray:
     """Upright square cuts of one region of the face.
 

@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowvqtalker.experts.emotion import EmotionNet, usual_face
+from flowvqtalker.experts.emotion import N_POINTS, EmotionNet, UsualFace, usual_face
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
 from flowvqtalker.experts.layers import CELL_PX, N_ORIENTATIONS, augment, mirrored_edges, to_float
 from flowvqtalker.experts.syncnet import SyncNet, contrastive_loss
+from flowvqtalker.landmarks.schema import FLIP
 from flowvqtalker.metrics.sync import window_offsets
 from flowvqtalker.precision import autocast
 
@@ -33,7 +34,8 @@ class Clip:
         is_stills: Whether frames are independent pictures.
         identity: Name.
         beta: (T, E) float32 fitted expression coefficients, or None.
-        usual: (8, s / 4, s / 4) float32 the person's usual face, or None while it is not known (see ``with_usual_faces``).
+        points: (T, 68, 2) float32 landmarks in the face's own frame (``crops.face_points``); None serves other judges than that of emotions.
+        usual: the person's usual face, or None while it is not known (see ``with_usual_faces``).
     """
 
     mouths: np.ndarray | None
@@ -44,11 +46,33 @@ class Clip:
     is_stills: bool
     identity: str
     beta: np.ndarray | None = None
-    usual: np.ndarray | None = None
+    points: np.ndarray | None = None
+    usual: UsualFace | None = None
 
 
 #: Frames of a clip are much alike; a usual face takes every n-th.
 USUAL_EVERY_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a person's face from one clip or one set of stills.
+
+    Attributes:
+        faces: (T, 3, s, s) uint8 face cuts.
+        points: (T, 68, 2) landmarks in the face's own frame.
+        is_stills: Whether frames are independent pictures.
+    """
+
+    faces: np.ndarray
+    points: np.ndarray
+    is_stills: bool = False
+
+
+def _points_of(clip: Clip) -> np.ndarray:
+    if clip.points is None:
+        raise ValueError("clips: the judge of emotions needs their landmarks (points)")
+    return clip.points
 
 
 def with_usual_faces(clips: list[Clip]) -> list[Clip]:
@@ -56,16 +80,17 @@ def with_usual_faces(clips: list[Clip]) -> list[Clip]:
     of_person: dict[str, list[Clip]] = {}
     for clip in clips:
         of_person.setdefault(clip.identity, []).append(clip)
-    usual = {name: person_face([(clip.faces, clip.is_stills) for clip in own]) for name, own in of_person.items()}
+    usual = {name: person_face([Seen(clip.faces, _points_of(clip), clip.is_stills) for clip in own]) for name, own in of_person.items()}
     return [replace(clip, usual=usual[clip.identity]) for clip in clips]
 
 
 @torch.inference_mode()
-def person_face(items: list[tuple[np.ndarray, bool]]) -> np.ndarray:
-    """(8, s / 4, s / 4) usual face from one person's (face cuts (T, 3, s, s) uint8, whether they are stills)."""
-    return usual_face(
-        [torch.from_numpy(faces if stills else np.ascontiguousarray(faces[::USUAL_EVERY_FRAMES])) for faces, stills in items]
-    ).numpy()
+def person_face(items: list[Seen]) -> UsualFace:
+    """Usual face from all that is known of one person."""
+    every = [1 if item.is_stills else USUAL_EVERY_FRAMES for item in items]
+    edges = usual_face([torch.from_numpy(np.ascontiguousarray(item.faces[::n])) for item, n in zip(items, every, strict=True)])
+    points = np.mean([item.points.mean(axis=0) for item in items], axis=0)
+    return UsualFace(edges.numpy(), points.astype(np.float32))
 
 
 def _choose(n: int, size: int, generator: torch.Generator) -> list[int]:
@@ -174,12 +199,25 @@ def mirrored_expressions(names: tuple[str, ...]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Faces:
-    """A batch for the emotion judge: (N, T, 3, s, s) pictures, (N, 8, s / 4, s / 4) usual faces, (N,) labels, (N, T, E) standardised expressions (NaN unknown)."""
+    """A batch for the emotion judge.
+
+    (N, T, 3, s, s) pictures, (N, T, 68, 2) points, (N, 8, s / 4, s / 4) and (N, 68, 2) usual faces, (N,) labels, (N, T, E) standardised
+    expressions (NaN unknown).
+    """
 
     pictures: Tensor
-    usual: Tensor
+    points: Tensor
+    usual_edges: Tensor
+    usual_points: Tensor
     labels: Tensor
     expressions: Tensor
+
+
+def mirrored_points(points: np.ndarray) -> np.ndarray:
+    """Landmarks (..., 68, 2) of the mirrored face, in the face's own frame: u -> -u, left and right change places."""
+    turned = points[..., list(FLIP), :].copy()
+    turned[..., 0] *= -1.0
+    return turned
 
 
 class EmotionTask(_JudgeTask):
@@ -230,12 +268,12 @@ class EmotionTask(_JudgeTask):
         """``count`` items, emotions drawn evenly; of a clip one frame from each of ``frames`` equal parts, so that a draw sees its whole length."""
         size, n = self.network.size_px, len(self.swap)
         present = [label for label, found in enumerate(groups) if found]
-        faces, usual, labels, expressions = [], [], [], []
+        faces, points, usual, labels, expressions = [], [], [], [], []
         for pick in _choose(len(present), count if present else 0, generator):
             clip, index = groups[present[pick]][_choose(len(groups[present[pick]]), 1, generator)[0]]
-            edges = torch.linspace(0, len(clip.faces), frames + 1)
+            parts = torch.linspace(0, len(clip.faces), frames + 1)
             inside = (
-                (edges[:-1] + torch.rand(frames, generator=generator) * (edges[1:] - edges[:-1]))
+                (parts[:-1] + torch.rand(frames, generator=generator) * (parts[1:] - parts[:-1]))
                 .long()
                 .clamp(max=len(clip.faces) - 1)
                 .numpy()
@@ -249,33 +287,59 @@ class EmotionTask(_JudgeTask):
             mirror = bool(torch.rand(1, generator=generator) < 0.5)
             picture = torch.from_numpy(clip.faces[places])
             faces.append(picture.flip(-1) if mirror else picture)
-            usual.append(mirrored_edges(torch.from_numpy(clip.usual)) if mirror else torch.from_numpy(clip.usual))
+            places_of = _points_of(clip)[places]
+            points.append(torch.from_numpy(mirrored_points(places_of) if mirror else places_of))
+            assert clip.usual is not None
+            edges = torch.from_numpy(clip.usual.edges)
+            usual.append(
+                (
+                    mirrored_edges(edges) if mirror else edges,
+                    torch.from_numpy(mirrored_points(clip.usual.points) if mirror else clip.usual.points),
+                )
+            )
             expressions.append(torch.from_numpy((beta[:, self.swap] if mirror else beta).astype(np.float32)))
             labels.append(present[pick])
         if not faces:
             cell = size // CELL_PX
             return _Faces(
                 torch.zeros(0, frames, 3, size, size),
+                torch.zeros(0, frames, N_POINTS, 2),
                 torch.zeros(0, N_ORIENTATIONS, cell, cell),
+                torch.zeros(0, N_POINTS, 2),
                 torch.zeros(0, dtype=torch.long),
                 torch.zeros(0, frames, n),
             )
         pictures = augment(to_float(torch.stack(faces)), generator, shift_px=1.0, zoom=0.03, turn_rad=0.04, soften=0.4)
-        return _Faces(pictures, torch.stack(usual), torch.tensor(labels), torch.stack(expressions))
+        return _Faces(
+            pictures,
+            torch.stack(points),
+            torch.stack([edges for edges, _ in usual]),
+            torch.stack([places for _, places in usual]),
+            torch.tensor(labels),
+            torch.stack(expressions),
+        )
 
     def draw(self, step: int, generator: torch.Generator) -> tuple[_Faces, _Faces]:
         return self._take(self.clips_of, self.clips, self.frames, generator), self._take(self.stills_of, self.stills, 1, generator)
 
     def losses(self, batch: tuple[_Faces, _Faces], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
         videos, stills = batch
-        usual = torch.cat([videos.usual.repeat_interleave(videos.pictures.shape[1], dim=0), stills.usual])
-        with self._autocast(usual):
-            features = self.network.features(torch.cat([videos.pictures.flatten(0, 1), stills.pictures.flatten(0, 1)]), usual).float()
-        labels = torch.cat([videos.labels.repeat_interleave(videos.pictures.shape[1]), stills.labels])
+        frames = videos.pictures.shape[1]
+
+        def flat(name: str) -> Tensor:
+            return torch.cat([getattr(videos, name).flatten(0, 1), getattr(stills, name).flatten(0, 1)])
+
+        def usual(name: str) -> Tensor:
+            return torch.cat([getattr(videos, name).repeat_interleave(frames, dim=0), getattr(stills, name)])
+
+        pictures = flat("pictures")
+        with self._autocast(pictures):
+            features = self.network.features(pictures, flat("points"), usual("usual_edges"), usual("usual_points")).float()
+        labels = usual("labels")
         per_frame = self.network.frame_verdict(features)
         loss = F.cross_entropy(per_frame, labels, label_smoothing=0.05)
         logs = {"emotion_frame_acc_pct": 100.0 * float((per_frame.argmax(1) == labels).float().mean())}
-        wanted = torch.cat([videos.expressions.flatten(0, 1), stills.expressions.flatten(0, 1)])
+        wanted = flat("expressions")
         known = ~torch.isnan(wanted).any(dim=1)
         if self.network.expression is not None and self.weight > 0 and known.any():
             told = F.smooth_l1_loss(self.network.expression(features[known]), wanted[known])
@@ -292,12 +356,27 @@ class EmotionTask(_JudgeTask):
 
 
 @torch.inference_mode()
-def emotion_logits(network: EmotionNet, faces: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Verdict on a whole clip: (T, 3, s, s) uint8 cuts and the person's (8, s / 4, s / 4) usual face -> (n_emotions,) logits."""
-    base = torch.from_numpy(usual)[None]
-    parts = [torch.from_numpy(faces[start : start + 64]) for start in range(0, len(faces), 64)]
-    features = torch.cat([network.features(part, base.expand(len(part), -1, -1, -1)) for part in parts])
-    return network.clip_logits(features[None])[0].numpy()
+def emotion_logits(network: EmotionNet, faces: np.ndarray, points: np.ndarray, usual: UsualFace) -> np.ndarray:
+    """Verdict on a whole clip.
+
+    Args:
+        network: The judge.
+        faces: (T, 3, s, s) uint8 cuts.
+        points: (T, 68, 2) landmarks of the same frames in the face's own frame.
+        usual: the person's usual face.
+
+    Returns:
+        (n_emotions,) logits.
+    """
+    edges, places = (torch.from_numpy(part)[None] for part in usual)
+    features = []
+    for start in range(0, len(faces), 64):
+        part = torch.from_numpy(faces[start : start + 64])
+        n = len(part)
+        features.append(
+            network.features(part, torch.from_numpy(points[start : start + n]), edges.expand(n, -1, -1, -1), places.expand(n, -1, -1))
+        )
+    return network.clip_logits(torch.cat(features)[None])[0].numpy()
 
 
 def emotion_accuracy(network: EmotionNet, clips: list[Clip]) -> dict[str, float]:
@@ -307,7 +386,9 @@ def emotion_accuracy(network: EmotionNet, clips: list[Clip]) -> dict[str, float]
     usual = [clip.usual for clip in clips if clip.usual is not None]
     if len(usual) < len(clips):
         raise ValueError("clips: give them their persons' usual faces first (with_usual_faces)")
-    logits = torch.from_numpy(np.stack([emotion_logits(network, clip.faces, face) for clip, face in zip(clips, usual, strict=True)]))
+    logits = torch.from_numpy(
+        np.stack([emotion_logits(network, clip.faces, _points_of(clip), face) for clip, face in zip(clips, usual, strict=True)])
+    )
     labels = torch.tensor([int(clip.emotion[0]) for clip in clips])
     levels = np.array([int(clip.level[0]) for clip in clips])
     right = (logits.argmax(1) == labels).numpy()

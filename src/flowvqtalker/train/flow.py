@@ -16,6 +16,7 @@ from flowvqtalker.flow.diagnostics import request_of
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, MotionFlow, Window, stable_prediction
 from flowvqtalker.flow.sampling import plan_around, rollout
+from flowvqtalker.flow.stack import FlowStack
 from flowvqtalker.flow.windows import MotionClip, drop_mask, mel_windows, window_starts
 from flowvqtalker.seeding import derive_seed
 from flowvqtalker.train.loop import LoopConfig, Task, run
@@ -535,3 +536,66 @@ def clip_bits(flow: MotionFlow, clips: Sequence[MotionClip], window: int, settin
     plans = plans_of(flow, clips)
     data = [MotionData(flow, [clip], [plan]) for clip, plan in zip(clips, plans, strict=True)]
     return [held_out_loss(flow, one, window, settings) + _change_of_units(flow) for one in data]
+
+
+@dataclass(frozen=True)
+class HeldOutLatents:
+    """Latents of single frames of clips that the flow has not seen, and where its prior expects them.
+
+    Attributes:
+        z: (N, D) float32 latents, each under the emotion and intensity of its own clip.
+        emotion: (N,) int64 label of the frame's clip.
+        intensity: (N,) float32 intensity of the frame's clip [0, 1].
+        means: (E, D) float32 component means of the prior; a frame of intensity i is expected at (1 - i) means[0] + i means[emotion].
+    """
+
+    z: Tensor
+    emotion: Tensor
+    intensity: Tensor
+    means: Tensor
+
+
+@torch.no_grad()
+def held_out_latents(flow: MotionFlow, clips: Sequence[MotionClip], window: int, settings: FlowTraining, most: int) -> HeldOutLatents:
+    """Teacher-forced latents of labelled clips without noise or dropout; nothing is drawn, so what is trained next does not notice.
+
+    Every emotion gets the same number of windows at most, evenly spread over its clips: the cost does not grow with the test split.
+
+    Args:
+        flow: Trained flow in eval mode.
+        clips: Clips of people whom the flow has not seen; unlabelled ones have no emotion of their own and are left out.
+        window: Frames of a teacher-forced window; windows do not overlap.
+        settings: Gives the batch.
+        most: Most frames to keep.
+    """
+    if not isinstance(flow.core, FlowStack):
+        raise TypeError("a regression has no latents")
+    window = min(window, max(len(clip.start) for clip in clips))
+    by_label: list[list[tuple[int, int]]] = [[] for _ in range(flow.config.stack.labels)]
+    for index, clip in enumerate(clips):
+        if clip.emotion >= 0:
+            by_label[clip.emotion] += [(index, first) for first in range(0, len(clip.start) - window + 1, window)]
+    spoken = [places for places in by_label if places]
+    share = max(1, most // (window * max(len(spoken), 1)))
+    chosen = [places[i] for places in spoken for i in _even_choice(len(places), share)]
+    used = {index: position for position, index in enumerate(sorted({index for index, _ in chosen}))}
+    kept = [clips[index] for index in used]
+    parts = [flow.mean.new_zeros(0, window, flow.config.stack.features)]
+    if kept:
+        data = MotionData(flow, kept, plans_of(flow, kept))
+        for start in range(0, len(chosen), settings.batch):
+            batch = data.take([(used[index], first) for index, first in chosen[start : start + settings.batch]], window)
+            static = flow.static_tokens(flow.audio(batch.audio), batch.plan, batch.x0, batch.weights)
+            g, _ = flow.to_normal(flow.innovations(batch.past))
+            parts.append(flow.core(g, flow.tokens(static, batch.past), batch.weights.unsqueeze(1))[0])
+    return HeldOutLatents(
+        z=torch.cat(parts).flatten(0, 1),
+        emotion=torch.tensor([clips[index].emotion for index, _ in chosen], dtype=torch.int64).repeat_interleave(window),
+        intensity=torch.tensor([clips[index].intensity for index, _ in chosen]).repeat_interleave(window),
+        means=flow.core.prior.means,
+    )
+
+
+def _even_choice(count: int, wanted: int) -> list[int]:
+    """At most ``wanted`` of the numbers below ``count``, evenly spread, rising."""
+    return torch.linspace(0, count - 1, min(count, wanted), dtype=torch.float64).round().long().tolist()

@@ -1,6 +1,7 @@
 """Judges: cuts follow the rigid face, networks learn what they are for from toy clips, files keep their domain."""
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from flowvqtalker.checks import MissingWeightsError, ShapeError
 from flowvqtalker.experts import judge, pyfeat
-from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_frames
+from flowvqtalker.experts.crops import FACE, MOUTH, cut, face_frames, face_points
 from flowvqtalker.experts.emotion import EmotionNet
 from flowvqtalker.experts.features import FeatureNet, damage_pictures
 from flowvqtalker.experts.layers import augment, edge_energy, mirrored_edges, to_float
@@ -20,9 +21,12 @@ from flowvqtalker.experts.tasks import (
     EmotionTask,
     FeatureTask,
     Pictures,
+    Seen,
     SyncTask,
     emotion_accuracy,
     mirrored_expressions,
+    mirrored_points,
+    person_face,
     picture_features,
     pictures_of,
     sync_accuracy,
@@ -30,6 +34,7 @@ from flowvqtalker.experts.tasks import (
     with_usual_faces,
 )
 from flowvqtalker.face.expressions import EXPRESSIONS
+from flowvqtalker.landmarks.schema import FLIP
 from flowvqtalker.metrics.distribution import fid
 from flowvqtalker.metrics.sync import sync_score
 
@@ -56,7 +61,8 @@ def toy_clip(seed: int, frames: int = 40, emotion: int = 0, person: str = "") ->
     faces = generator.integers(90, 110, size=(frames, 3, 32, 32)).astype(np.uint8)
     # Mean colours are taken out of every picture, so the emotion is where the bright stripe lies.
     faces[:, :, 4 + 10 * emotion : 10 + 10 * emotion] += 60
-    return Clip(mouths, faces, mel, np.full(frames, emotion), np.full(frames, 1), False, person or f"id{seed}")
+    points = np.zeros((frames, 68, 2), np.float32)
+    return Clip(mouths, faces, mel, np.full(frames, emotion), np.full(frames, 1), False, person or f"id{seed}", points=points)
 
 
 def train(task, steps: int) -> None:
@@ -160,7 +166,7 @@ def test_contrastive_loss_is_small_only_for_pairs_that_match():
 def test_emotion_net_learns_from_clips_and_stills():
     torch.manual_seed(0)
     clips = [toy_clip(seed, frames=8, emotion=seed % 3, person=f"p{seed // 3}") for seed in range(6)]
-    stills = [Clip(None, clip.faces, None, clip.emotion, clip.level, True, clip.identity) for clip in clips[:3]]
+    stills = [Clip(None, clip.faces, None, clip.emotion, clip.level, True, clip.identity, points=clip.points) for clip in clips[:3]]
     task = EmotionTask(
         EmotionNet(32, 8, 16, 8, 0, 0.0), with_usual_faces([*clips, *stills]), with_usual_faces(clips), EXPRESSIONS, 3e-3, 4, 3, 4, 0.0
     )
@@ -170,6 +176,45 @@ def test_emotion_net_learns_from_clips_and_stills():
     )
     assert values["emotion_clip_acc_pct"] == 100.0 and values["emotion_level_1_acc_pct"] == 100.0
     assert set(task.validate(0)) == set(values)
+
+
+def test_points_of_a_face_do_not_depend_on_its_place_size_and_turn_and_mirror_with_it():
+    frontal = face_points(toy_landmarks(3))
+    for eye_px, turn, centre in ((30, 0.3, (70, 60)), (50, -0.2, (60, 45))):
+        np.testing.assert_allclose(face_points(toy_landmarks(3, eye_px, turn, centre)), frontal, atol=1e-4)
+    np.testing.assert_allclose(frontal[0, [36, 45]], [(-0.5, 0), (0.5, 0)], atol=1e-4)
+    landmarks = toy_landmarks(3)
+    turned = landmarks[:, list(FLIP)].copy()
+    turned[..., 0] = 127 - turned[..., 0]
+    np.testing.assert_allclose(face_points(turned), mirrored_points(frontal), atol=1e-4)
+    missing = landmarks.copy()
+    missing[1] = np.nan
+    np.testing.assert_allclose(face_points(missing), frontal, atol=1e-4)
+    with pytest.raises(ValueError, match="no frame has a face"):
+        face_points(np.full((2, 68, 2), np.nan, np.float32))
+
+
+def test_emotion_judge_learns_from_landmarks_against_the_persons_usual_ones():
+    """Raised or lowered points of people whose faces differ by more than that; pictures say nothing."""
+    torch.manual_seed(0)
+    generator, faces = np.random.default_rng(0), np.full((4, 3, 32, 32), 90, np.uint8)
+
+    def person(name: str) -> list[Clip]:
+        own = generator.normal(size=(68, 2)) * 0.2
+        clips = []
+        for emotion in (0, 1):
+            points = own + generator.normal(size=(4, 68, 2)) * 0.005
+            points[:, 17:27, 1] += 0.05 if emotion else -0.05
+            clips.append(Clip(None, faces, None, np.full(4, emotion), np.full(4, 1), False, name, points=points.astype(np.float32)))
+        return clips
+
+    clips = with_usual_faces([clip for number in range(6) for clip in person(f"p{number}")])
+    task = EmotionTask(EmotionNet(32, 8, 16, 2, 0, 0.0), clips, [], EXPRESSIONS, 3e-3, 6, 3, 0, 0.0)
+    train(task, 60)
+    new = with_usual_faces([clip for number in range(6) for clip in person(f"q{number}")])
+    assert emotion_accuracy(task.network, new)["emotion_clip_acc_pct"] == 100.0
+    with pytest.raises(ValueError, match="landmarks"):
+        with_usual_faces([replace(clips[0], points=None)])
 
 
 def test_edge_maps_turn_around_with_the_picture_and_ignore_light():
@@ -183,9 +228,12 @@ def test_edge_maps_turn_around_with_the_picture_and_ignore_light():
 
 def test_a_usual_face_is_the_mean_over_clips():
     clips = with_usual_faces([toy_clip(0, 10, 0, "a"), toy_clip(1, 10, 1, "a"), toy_clip(2, 10, 2, "b")])
-    assert clips[0].usual is clips[1].usual and clips[0].usual.shape == (8, 8, 8)
+    assert clips[0].usual is not None and clips[0].usual is clips[1].usual and clips[0].usual.edges.shape == (8, 8, 8)
     means = [edge_energy(to_float(torch.from_numpy(clip.faces[::5]))).mean(0) for clip in clips[:2]]
-    np.testing.assert_allclose(clips[0].usual, torch.stack(means).mean(0).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(clips[0].usual.edges, torch.stack(means).mean(0).numpy(), rtol=1e-5)
+    one, other = (np.full((4, 68, 2), value, np.float32) for value in (1.0, 4.0))
+    faces = np.zeros((4, 3, 32, 32), np.uint8)
+    np.testing.assert_allclose(person_face([Seen(faces, one), Seen(faces[:1], other[:1], is_stills=True)]).points, 2.5)
     with pytest.raises(ValueError, match="usual faces"):
         EmotionTask(EmotionNet(32, 8, 16, 8, 0, 0.0), [toy_clip(0)], [], EXPRESSIONS, 1e-3, 2, 2, 0, 0.0)
 
@@ -205,7 +253,8 @@ def test_emotion_judge_learns_to_tell_expressions_also_mirrored():
         faces = np.full((8, 3, 32, 32), 90, np.uint8)
         for t in range(8):
             faces[t, :, :, : int(15 * amount[t]) + 1] = 200
-        clips.append(Clip(None, faces, None, np.full(8, number % 2), np.full(8, 1), False, f"id{number}", beta))
+        points = np.zeros((8, 68, 2), np.float32)
+        clips.append(Clip(None, faces, None, np.full(8, number % 2), np.full(8, 1), False, f"id{number}", beta, points))
     clips = with_usual_faces(clips)
     task = EmotionTask(EmotionNet(32, 8, 16, 8, len(EXPRESSIONS), 0.0), clips, clips, EXPRESSIONS, 3e-3, 6, 4, 0, 5.0)
     losses = []

@@ -22,6 +22,7 @@ from flowvqtalker.train.flow import (
     diagnose,
     fit_motion,
     folds_of,
+    held_out_latents,
     make_flow,
     plans_of,
 )
@@ -107,6 +108,32 @@ def test_bits_of_single_clips_average_to_those_of_all(trained):
     data = MotionData(trained.flow, CLIPS[:3], plans_of(trained.flow, CLIPS[:3]))
     assert len(set(single)) == 3
     assert np.mean(single) == pytest.approx(diagnose(trained.flow, data, 8, silent)["held_out_bits_per_dim"], rel=1e-4)
+
+
+def test_latents_are_those_that_the_likelihood_scores(trained):
+    seen = []
+    hook = trained.flow.core.register_forward_hook(lambda core, args, result: seen.append(result[0]))
+    data = MotionData(trained.flow, CLIPS[:3], plans_of(trained.flow, CLIPS[:3]))
+    trained.flow.log_prob(data.take([(0, 0), (0, 8), (1, 0), (1, 8), (2, 0), (2, 8)], 8))
+    hook.remove()
+    before = torch.get_rng_state()
+    found = held_out_latents(trained.flow, [*CLIPS[:3], make_clip(9, "x", -1)], 8, SETTINGS, 1000)
+    assert torch.equal(torch.get_rng_state(), before)  # what is trained next does not notice
+    assert found.z.shape == (48, 52) and not found.z.requires_grad
+    assert torch.allclose(found.z, seen[0].flatten(0, 1), atol=1e-5)
+    assert found.emotion.tolist() == [0] * 16 + [1] * 16 + [2] * 16  # the unlabelled clip is left out
+    assert found.intensity.tolist() == [0.0] * 16 + [1.0] * 32
+    assert torch.equal(found.means, trained.flow.core.prior.means)
+
+
+def test_latents_are_bounded_and_shared_out_evenly_among_the_emotions(trained):
+    found = held_out_latents(trained.flow, CLIPS, 8, SETTINGS, 50)
+    assert torch.bincount(found.emotion).tolist() == [16, 16, 16]
+    assert torch.equal(found.z, held_out_latents(trained.flow, CLIPS, 8, SETTINGS, 50).z)
+    unlabelled = held_out_latents(trained.flow, [make_clip(9, "x", -1)], 8, SETTINGS, 50)
+    assert unlabelled.z.shape == (0, 52) and len(unlabelled.emotion) == len(unlabelled.intensity) == 0
+    with pytest.raises(TypeError, match="no latents"):
+        held_out_latents(make_flow(dataclasses.replace(CONFIG, model="regression"), CLIPS, 1e-3), CLIPS, 8, SETTINGS, 50)
 
 
 def test_a_saved_flow_is_the_same_flow(trained, tmp_path):

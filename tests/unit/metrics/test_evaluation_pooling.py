@@ -185,6 +185,28 @@ def test_fid_noise_names_halves_and_the_smallest_difference(make_pool):
     assert 0 < noise["smallest_difference"] < gap
 
 
+def test_the_judges_own_tests_are_checks_beside_those_on_scored_clips(make_pool, monkeypatch):
+    from pipeline.evaluation import checks
+
+    monkeypatch.setattr(checks, "truth_checks", lambda pool: [])
+    monkeypatch.setattr(checks, "against_source", lambda pool: None)
+    pool = make_pool({"ground_truth": table(), "flowvqtalker_paired": table()})
+    pool.scorer.ctx.params = {"corpus": SimpleNamespace(sources=[])}
+    pool.scorer.judges.metrics |= {
+        "test_emotion_clip_acc_pct": 84.9,
+        "test_emotion_clips": 96.0,
+        "test_sync_exact_pct": 90.0,
+        "test_sync_windows": 766.0,
+    }
+    found = {check["name"]: check for check in checks.all_checks(pool, {method: pool.row(method) for method in pool.tables})}
+    names = list(found)
+    assert names.index("emotion_judge_on_all_test_clips_pct") == names.index("emotion_judge_on_truth_pct") + 1
+    assert names.index("sync_judge_exact_pct") == names.index("sync_judge_on_truth_within_1_pct") + 1
+    assert found["emotion_judge_on_truth_pct"]["target"] == ">= 70" and found["emotion_judge_on_truth_pct"]["pass"]
+    assert found["emotion_judge_on_all_test_clips_pct"]["pass"] is False and found["emotion_judge_on_all_test_clips_pct"]["n"] == 96
+    assert found["sync_judge_exact_pct"]["pass"] is True
+
+
 def test_identity_similarity_and_its_own_accuracy(make_pool):
     generator = np.random.default_rng(0)
     pool = make_pool({"ground_truth": table(), "copy_source": table()})
