@@ -86,7 +86,7 @@ pytorch3d: setup  ## build pytorch3d from its own repository, tens of minutes; P
 	python -c "from flowvqtalker.render.pytorch3d import PyTorch3DRasterizer; PyTorch3DRasterizer(); print('pytorch3d is ready')"
 
 GRID ?= flow
-ablation: setup  ## an ablation grid and its tables, resumable: GRID=flow or GRID=imagegen (docs/experiments.md)
+ablation: setup  ## an ablation grid and its tables, resumable: GRID=flow, prior or imagegen (docs/experiments.md)
 	python -m pipeline.tools.ablation $(GRID) --cores $(CORES)
 
 bench: setup  ## frames per second of each stage, real-time factor, peak memory

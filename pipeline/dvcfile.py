@@ -41,15 +41,16 @@ def _outs(config: dict[str, Any], stage: Stage) -> dict[str, list[Any]]:
     uncached = {"cache": False}
     if stage.name == "evaluate":
         tables = [f"reports/evaluate/{method}.csv" for method in config["generate"]["methods"]]
-        return {
-            "outs": [{path: uncached} for path in ("reports/evaluate/checks.json", *tables)],
-            "metrics": [{"reports/evaluate/metrics.json": uncached}],
-        }
+        # metrics.json is no metrics file of DVC's: its hundreds of cells would each be a column of `dvc exp show`.
+        return {"outs": [{path: uncached} for path in ("reports/evaluate/checks.json", "reports/evaluate/metrics.json", *tables)]}
     if stage.name == "report":
         # The tables one by one: the folder holds those of the ablation grids too, which this stage does not make.
         names = [*(f"quantitative.{suffix}" for suffix in ("csv", "md", "tex")), "differences.csv"]
         tables = [{f"reports/tables/{name}": uncached} for name in names]
-        return {"outs": ["reports/index.html", *tables, {"reports/figures": uncached}]}
+        return {
+            "outs": ["reports/index.html", *tables, {"reports/figures": uncached}],
+            "metrics": [{"reports/summary.json": uncached}],
+        }
     folder = _folder(stage.out)
     return {"outs": [folder.replace("{variant}", "${item.variant}")]}
 

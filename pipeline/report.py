@@ -1,7 +1,7 @@
 """Write the tables, the figures and the self-contained page of a run.
 
 Reads: reports/evaluate/{metrics.json, checks.json, <method>.csv}, the indices of generate, crop and fit3dmm, the folders of the trainings.
-Writes: reports/tables/quantitative.{csv,md,tex}, reports/tables/differences.csv, reports/figures/*.png, reports/index.html (last).
+Writes: reports/tables/quantitative.{csv,md,tex}, reports/tables/differences.csv, reports/summary.json, reports/figures/*.png, reports/index.html (last).
 Parameters: `report`. Seconds for a hundred clips: about twenty, most of it encoding the gallery.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipeline.context import Context, main
-from pipeline.io import write_text
+from pipeline.io import write_json, write_text
 from pipeline.reporting.blocks import differences_csv
 from pipeline.reporting.differences import paired_differences
 from pipeline.reporting.figures import make_figures, save_figures
 from pipeline.reporting.gallery import make_gallery
 from pipeline.reporting.page import render_page
 from pipeline.reporting.results import Results, read_results
+from pipeline.reporting.summary import headline_numbers
 from pipeline.reporting.tables import quantitative_csv, quantitative_md, quantitative_tex
 
 
@@ -36,6 +37,7 @@ def run(ctx: Context) -> None:
         write_text(folder / "tables" / f"quantitative.{suffix}", text)
     write_text(folder / "tables" / "differences.csv", differences_csv(results))
     ctx.log.info("tables written to %s", folder / "tables")
+    write_json(folder / "summary.json", headline_numbers(results, getattr(ctx.params.get("generate"), "flow_variant", "")))
     blinks = {name: value for name in ("blink_on", "blink_off") if (value := getattr(ctx.params.get("evaluate"), name, None)) is not None}
     figures = save_figures(make_figures(results, ctx.cfg.curve_points, **blinks), folder / "figures")
     ctx.log.info("%d figures written to %s", len(figures), folder / "figures")

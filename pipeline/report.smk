@@ -6,6 +6,7 @@ rule report:
         out("report"),
         expand(at("reports/tables/quantitative.{suffix}"), suffix=["csv", "md", "tex"]),
         at("reports/tables/differences.csv"),
+        at("reports/summary.json"),
     log:
         log_of("report"),
     benchmark:

@@ -1,4 +1,4 @@
-"""Run an ablation grid and write its tables: ``python -m pipeline.tools.ablation flow|imagegen [--cores N] [--tables-only]``.
+"""Run an ablation grid and write its tables: ``python -m pipeline.tools.ablation flow|prior|imagegen [--cores N] [--tables-only]``.
 
 Snakemake makes what is missing of the run that configs/ablation_<grid>.yaml describes; an interrupted grid goes on where it stopped, and a variant
 whose parameters, code and inputs are unchanged is not trained again. Then the tables go to reports/tables/ablation_<grid>.{csv,md,tex} and the
@@ -15,8 +15,9 @@ from pathlib import Path
 from pipeline.context import guarded
 from pipeline.io import write_bytes, write_text
 from pipeline.params import read_config, validate
+from pipeline.reporting.ablation_grids import GRIDS
 from pipeline.reporting.ablation_tables import ablation_csv, ablation_figure, ablation_md, ablation_tex
-from pipeline.reporting.ablations import GRIDS, Ablation, compare, read_tables
+from pipeline.reporting.ablations import Ablation, compare, grid_trainings, read_tables
 from pipeline.stages import STAGES, run_root
 
 
@@ -26,10 +27,11 @@ def grid_config(name: str) -> Path:
 
 
 def command_of(name: str, cores: str) -> list[str]:
-    """Snakemake's command line for a grid, up to its scores."""
-    overlay = str(grid_config(name))
-    target = run_root(read_config("params.yaml", overlay)) / STAGES["evaluate"].out
-    return ["snakemake", "--cores", cores, "--configfile", overlay, "--", str(target)]
+    """Snakemake's command line for a grid, up to its scores, or up to its trainings where no clips are generated."""
+    overlay, grid = str(grid_config(name)), GRIDS[name]
+    config = read_config("params.yaml", overlay)
+    outs = [STAGES["evaluate"].out] if grid.method else [STAGES[grid.stage].out.format(variant=one) for one in grid_trainings(grid, config)]
+    return ["snakemake", "--cores", cores, "--configfile", overlay, "--", *(str(run_root(config) / out) for out in outs)]
 
 
 def summarise(name: str) -> Ablation:
@@ -41,8 +43,8 @@ def summarise(name: str) -> Ablation:
     config = read_config("params.yaml", grid_config(name))
     sections = validate(config)
     grid, evaluate = GRIDS[name], sections["evaluate"].model_dump()
-    tables, real = read_tables(run_root(config), grid, config)
-    return compare(grid, tables, real, seed=config["seed"], resamples=evaluate["bootstrap_resamples"], level=evaluate["interval"])
+    run = read_tables(run_root(config), grid, config)
+    return compare(grid, run, seed=config["seed"], resamples=evaluate["bootstrap_resamples"], level=evaluate["interval"])
 
 
 def write_tables(ablation: Ablation, tables: Path, figures: Path) -> list[Path]:

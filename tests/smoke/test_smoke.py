@@ -108,7 +108,7 @@ def first(tmp_path_factory) -> Checkout:
         if (
             (REPOSITORY / name).is_file()
             and name != "dvc.lock"
-            and not name.startswith(("reports/tables", "reports/figures", "reports/evaluate"))
+            and not name.startswith(("reports/tables", "reports/figures", "reports/evaluate", "reports/summary"))
         ):
             target = checkout.path / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -113,6 +113,58 @@ def pooled(
     )
 
 
+def contrast(
+    terms: Sequence[tuple[float, Scores]],
+    clusters: Sequence[object],
+    generator: np.random.Generator,
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    real: Scores | None = None,
+) -> Estimate:
+    """Weighted sum of the pooled values of variants, on the same clips and trainings of the same numbers.
+
+    With weights (1, -1) it is a difference. With (1, -1, -1, 1) it is a difference of differences: of variants A and B under conditions 0 and 1,
+    ``(A1 - A0) - (B1 - B0)`` says how much more A changes from 0 to 1 than B does.
+
+    Args:
+        terms: (weight, (R, N) scores) of each variant: the same clips, training by training; a shift of a condition that is common to all its
+            variants cancels where the condition's weights add up to 0.
+        clusters: (N,) identity of each clip.
+        generator: Source of the draws.
+        n_resamples: Number of resamples.
+        level: Coverage.
+        real: (1, N) of real clips, for a number that is best where it is real: each value is then its distance ``|value - real|``.
+
+    Returns:
+        Estimate; a clip that is unknown on any side is left out of all.
+
+    Source: paired bootstrap of crossed random factors, as `pooled`.
+    """
+    if not terms:
+        raise ShapeError("contrast: expected at least one term")
+    weights, sides = [weight for weight, _ in terms], [scores for _, scores in terms]
+    shapes = {scores.values.shape for scores in sides}
+    if len(shapes) > 1:
+        raise ShapeError(f"contrast: expected scores of one shape, got {sorted(shapes)}")
+    if real is not None:
+        rows, count = sides[0].values.shape
+        if real.values.shape != (1, count):
+            raise ShapeError(f"real: expected (1, {count}), got {real.values.shape}")
+        sides.append(Scores(np.repeat(real.values, rows, 0), None if real.weights is None else np.repeat(real.weights, rows, 0)))
+    known = np.logical_and.reduce([side.known for side in sides])
+    index, n_clusters = _index(clusters, known)
+    sums = [side.sums(known, index, n_clusters) for side in sides]
+
+    def statistic(trainings: np.ndarray, people: np.ndarray) -> np.ndarray:
+        means = [_mean(part, trainings, people) for part in sums]
+        if real is not None:
+            target = means.pop()
+            means = [np.abs(mean - target) for mean in means]
+        return np.sum([weight * mean for weight, mean in zip(weights, means, strict=True)], axis=0)
+
+    return _bootstrap(statistic, len(known), n_clusters, int(known.any(0).sum()), generator, n_resamples, level)
+
+
 def paired(
     scores: Scores,
     baseline: Scores,
@@ -122,7 +174,7 @@ def paired(
     level: float = 0.95,
     real: Scores | None = None,
 ) -> Estimate:
-    """Pooled value of a variant minus that of a baseline, on the same clips and trainings of the same numbers.
+    """Pooled value of a variant minus that of a baseline: the `contrast` with weights 1 and -1.
 
     Args:
         scores: (R, N) of the variant.
@@ -136,23 +188,7 @@ def paired(
     Returns:
         Estimate; a clip that is unknown on any side is left out of all.
     """
-    sides = [scores, baseline]
-    if scores.values.shape != baseline.values.shape:
-        raise ShapeError(f"paired: expected two scores of one shape, got {scores.values.shape} and {baseline.values.shape}")
-    if real is not None:
-        if real.values.shape != (1, scores.values.shape[1]):
-            raise ShapeError(f"real: expected (1, {scores.values.shape[1]}), got {real.values.shape}")
-        rows = len(scores.values)
-        sides.append(Scores(np.repeat(real.values, rows, 0), None if real.weights is None else np.repeat(real.weights, rows, 0)))
-    known = np.logical_and.reduce([side.known for side in sides])
-    index, count = _index(clusters, known)
-    sums = [side.sums(known, index, count) for side in sides]
-
-    def statistic(trainings: np.ndarray, people: np.ndarray) -> np.ndarray:
-        means = [_mean(part, trainings, people) for part in sums]
-        return means[0] - means[1] if real is None else np.abs(means[0] - means[2]) - np.abs(means[1] - means[2])
-
-    return _bootstrap(statistic, len(known), count, int(known.any(0).sum()), generator, n_resamples, level)
+    return contrast([(1.0, scores), (-1.0, baseline)], clusters, generator, n_resamples, level, real)
 
 
 def spread(scores: Scores) -> float:
@@ -164,7 +200,7 @@ def spread(scores: Scores) -> float:
 
 
 def claim_verdict(without_minus_with: Estimate, higher_is_better: bool) -> Verdict:
-    """Whether a part helps, from the paired difference of the variant without it minus the variant with it.
+    """Whether a part helps, from the paired difference of the variant without it minus the variant with it, or from any `contrast` of that sense.
 
     ``confirmed``: the interval excludes 0 and the variant without is worse. ``refuted``: it excludes 0 and the variant without is better.
     ``undecided``: it holds 0, which is not "equal". ``n too small``: no interval.
@@ -182,14 +218,3 @@ def all_hold(verdicts: Iterable[Verdict]) -> Verdict:
     if found and all(one == "confirmed" for one in found):
         return "confirmed"
     return "n too small" if found and all(one == "n too small" for one in found) else "undecided"
-
-
-def any_shows(verdicts: Iterable[Verdict]) -> Verdict:
-    """Verdict on a claim that several numbers may show: confirmed (refuted) where some confirm (refute) it and none says the opposite."""
-    found = set(verdicts)
-    if "confirmed" in found and "refuted" in found:
-        return "undecided"
-    for word in ("confirmed", "refuted"):
-        if word in found:
-            return word
-    return "n too small" if found == {"n too small"} else "undecided"

@@ -26,6 +26,8 @@ VARIANTS = {
     "no_phi": {"phi": False},
     "no_mhca": {"mhca": False},
     "no_codebook": {"codes": False},
+    "w_only": {"phi": False, "mhca": False, "codes": False},
+    "w_phi": {"mhca": False, "codes": False},
     "no_recolour": {"recolour": False},
     "no_points": {"points": False},
 }

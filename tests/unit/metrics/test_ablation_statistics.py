@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowvqtalker.checks import ShapeError
-from flowvqtalker.metrics.ablation import Scores, all_hold, any_shows, claim_verdict, paired, pooled, spread
+from flowvqtalker.metrics.ablation import Scores, all_hold, claim_verdict, contrast, paired, pooled, spread
 from flowvqtalker.metrics.bootstrap import Estimate, cluster_bootstrap
 
 PEOPLE = [f"p{number // 4}" for number in range(40)]
@@ -74,7 +74,57 @@ def test_near_real_numbers_are_compared_by_their_distance():
     assert paired(farther, closer, PEOPLE, generator(), real=real).ci == pytest.approx((0.3, 0.3))
 
 
+def losses(loss_a: float, loss_b: float, noise: float = 0.0, seed: int = 5) -> list[tuple[float, Scores]]:
+    """Variants A and B under two conditions, as the terms of (A1 - A0) - (B1 - B0); people, trainings and conditions differ widely."""
+    draws = generator(seed)
+    people, trainings = 5 * np.repeat(draws.normal(size=(1, 10)), 4, 1), 3 * draws.normal(size=(3, 1))
+    a0 = people + trainings + noise * draws.normal(size=(3, 40))
+    b0 = -2 * people + trainings + noise * draws.normal(size=(3, 40))
+    a1, b1 = a0 + loss_a + noise * draws.normal(size=(3, 40)), b0 + loss_b + noise * draws.normal(size=(3, 40))
+    return [(1.0, Scores(a1)), (-1.0, Scores(a0)), (-1.0, Scores(b1)), (1.0, Scores(b0))]
+
+
+def test_a_difference_of_differences_is_what_one_loses_more_than_the_other():
+    apart = contrast(losses(0.2, 0.5), PEOPLE, generator())
+    assert apart.value == pytest.approx(-0.3) and apart.ci == pytest.approx((-0.3, -0.3)) and (apart.n, apart.n_clusters) == (40, 10)
+    assert contrast(losses(0.4, 0.4), PEOPLE, generator()).ci == pytest.approx((0.0, 0.0), abs=1e-12)
+    low, high = contrast(losses(0.2, 0.5, noise=0.2), PEOPLE, generator()).ci
+    assert low < -0.3 < high < 0 and high - low > 0.05
+
+
+def test_a_shift_of_one_condition_that_all_share_cancels_in_a_difference_of_differences():
+    shifted = [(weight, Scores(scores.values + 7.0 * (number in (0, 2)))) for number, (weight, scores) in enumerate(losses(0.2, 0.5))]
+    assert contrast(shifted, PEOPLE, generator()).value == pytest.approx(-0.3)
+
+
+def test_equal_losses_are_seldom_called_different():
+    found = 0
+    for seed in range(60):
+        low, high = contrast(losses(0.3, 0.3, noise=0.5, seed=seed), PEOPLE, generator(seed), 400).ci
+        found += not low <= 0 <= high
+    assert found <= 8
+
+
+def test_a_contrast_leaves_out_clips_that_any_side_lacks_and_is_a_paired_difference_with_two_terms():
+    terms = losses(0.2, 0.5)
+    terms[3][1].values[:, 7] = np.nan
+    assert contrast(terms, PEOPLE, generator()).n == 39
+    values, baseline = generator(8).normal(size=(2, 3, 40))
+    two = contrast([(1.0, Scores(values)), (-1.0, Scores(baseline))], PEOPLE, generator(9))
+    assert two == paired(Scores(values), Scores(baseline), PEOPLE, generator(9))
+    assert two.value == pytest.approx(values.mean() - baseline.mean())
+
+
+def test_a_contrast_of_near_real_numbers_is_one_of_distances():
+    real = Scores(np.full((1, 40), 1.0))
+    a1, a0, b1, b0 = (Scores(np.full((2, 40), value)) for value in (0.4, 0.9, 1.3, 1.1))
+    terms = [(1.0, a1), (-1.0, a0), (-1.0, b1), (1.0, b0)]
+    assert contrast(terms, PEOPLE, generator(), real=real).value == pytest.approx((0.6 - 0.1) - (0.3 - 0.1))
+
+
 def test_shapes_are_checked():
+    with pytest.raises(ShapeError):
+        contrast([], PEOPLE, generator())
     with pytest.raises(ShapeError):
         Scores(np.zeros(4))
     with pytest.raises(ShapeError):
@@ -97,6 +147,4 @@ def test_a_claim_is_judged_by_the_side_of_the_interval(ci, higher, expected):
 def test_verdicts_combine():
     assert all_hold(["confirmed", "confirmed"]) == "confirmed" and all_hold(["confirmed", "undecided"]) == "undecided"
     assert all_hold(["confirmed", "refuted", "undecided"]) == "refuted" and all_hold(["n too small"]) == "n too small"
-    assert any_shows(["confirmed", "undecided"]) == "confirmed" and any_shows(["refuted", "undecided"]) == "refuted"
-    assert any_shows(["confirmed", "refuted"]) == any_shows(["undecided"]) == any_shows([]) == "undecided"
-    assert any_shows(["n too small", "n too small"]) == "n too small"
+    assert all_hold(["confirmed", "n too small"]) == all_hold([]) == "undecided"
