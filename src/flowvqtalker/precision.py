@@ -14,7 +14,7 @@ PRECISIONS = ("bf16", "fp32")
 def computes_bf16(device_type: str) -> bool:
     """Whether a device has arithmetic for bfloat16: any GPU, and CPUs with AVX-512 BF16, AMX or Arm's BF16 extension.
 
-    Elsewhere oneDNN emulates it: on a processor with AVX2 only, a training step of the landmark networks took 6 to 10 times as long as in
+    Elsewhere oneDNN emulates it: on a processor with AVX2 only, a training step of the landmark networks took 9 to 12 times as long as in
     float32 (docs/decisions/0023).
 
     Args:
