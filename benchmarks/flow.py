@@ -38,6 +38,10 @@ FIGURE = Path("docs/figures/flow_cost.png")
 CONFIGURATIONS: dict[str, tuple[str, int]] = {"default": ("", 53), "paper-size": ("configs/paper.yaml", 64)}
 #: Asked by the issue: least real-time factor, by configuration and number of clips.
 ASKED = {("default", 1): 10.0, ("default", 32): 60.0, ("paper-size", 1): 3.0, ("paper-size", 32): 12.0}
+#: Length of a timed clip [s]; short where a second of motion takes long, since work grows in proportion.
+LENGTHS = {("default", 1): 10.0, ("default", 32): 4.0, ("paper-size", 1): 3.0, ("paper-size", 32): 1.0}
+#: Lengths whose peak memory is compared [s].
+MEMORY_OF = (10.0, 600.0)
 THREADS = (1, 2)
 STEPS, TAUS = (1, 2, 4, 6, 8, 12, 16), (5, 10, 20, 40)
 KINDS = {"expression": "ExpFlow", "pose": "PoseFlow"}
@@ -144,12 +148,18 @@ def work_seconds(flow: MotionFlow, asked: Sequence[MotionRequest], rounds: int) 
     return best
 
 
-def speeds(configuration: str, clips: int, clip_s: float, rounds: int) -> list[Speed]:
-    """ExpFlow, PoseFlow and both."""
+def frames_of(clip_s: float) -> int:
+    """Frames of a clip, at least five."""
+    return max(5, round(clip_s * FPS_HZ))
+
+
+def speeds(configuration: str, clips: int, frames: int, rounds: int) -> list[Speed]:
+    """ExpFlow, PoseFlow and both, one after the other."""
+    clip_s = frames / FPS_HZ
     found: dict[str, dict[int, float]] = {}
     for kind, name in KINDS.items():
         config = shape(configuration, kind)
-        flow, asked = random_flow(config), requests(config, clips, round(clip_s * FPS_HZ))
+        flow, asked = random_flow(config), requests(config, clips, frames)
         work_seconds(flow, requests(config, clips, 3), 1)
         found[name] = {}
         for threads in THREADS:
@@ -160,7 +170,7 @@ def speeds(configuration: str, clips: int, clip_s: float, rounds: int) -> list[S
     for name, by_threads in found.items():
         threads = min(by_threads, key=by_threads.__getitem__)
         seconds = by_threads[threads]
-        target = ASKED[configuration, clips] if name == "both" else None
+        target = ASKED.get((configuration, clips))
         texts = {str(count): value for count, value in by_threads.items()}
         rows.append(Speed(configuration, name, clips, clip_s, threads, seconds, texts, clips * clip_s / seconds, target))
     return rows
@@ -175,14 +185,14 @@ def memory_here(clip_s: float) -> Memory:
     """Sample one clip in this process."""
     torch.set_num_threads(1)
     config = shape("default", "expression")
-    flow, asked = random_flow(config), requests(config, 1, round(clip_s * FPS_HZ))
+    flow, asked = random_flow(config), requests(config, 1, frames_of(clip_s))
     for _ in rollout(flow, requests(config, 1, 3)):
         pass
     before, started, size = peak_mb(), time.perf_counter(), 0
     for made in rollout(flow, asked):
         size += made.numel() * made.element_size()
     seconds = time.perf_counter() - started
-    return Memory(clip_s, before, peak_mb(), asked[0].windows.numel() * 4 / 2**20, size / 2**20, seconds)
+    return Memory(frames_of(clip_s) / FPS_HZ, before, peak_mb(), asked[0].windows.numel() * 4 / 2**20, size / 2**20, seconds)
 
 
 def memory(clip_s: float) -> Memory:
@@ -288,13 +298,12 @@ def main() -> None:
         print(json.dumps(asdict(memory_here(args.memory_of))))
         return
     before, scale = os.getloadavg()[0], args.scale
-    plan = [("default", 1, 10.0), ("default", 32, 6.0), ("paper-size", 1, 6.0), ("paper-size", 32, 2.0)]
-    found = [row for name, clips, clip_s in plan for row in speeds(name, clips, clip_s * scale, args.rounds)]
+    found = [row for (name, clips), clip_s in LENGTHS.items() for row in speeds(name, clips, frames_of(clip_s * scale), args.rounds)]
     results = {
         "hardware": hardware(),
         "rounds": args.rounds,
         "speeds": [asdict(row) for row in found],
-        "memory": [asdict(memory(clip_s * scale)) for clip_s in (10.0, 600.0)],
+        "memory": [asdict(memory(clip_s * scale)) for clip_s in MEMORY_OF],
         "costs": [asdict(row) for row in costs(max(10, round(75 * scale)), args.rounds)],
     }
     results["load"] = [before, os.getloadavg()[0]]

@@ -108,7 +108,7 @@ def per_clip(kind: str, found: Sequence[Listening], clips: Sequence[MotionClip])
     ]
 
 
-def to_markdown(rows: Sequence[Row], trainings: int, shuffles: int, level: float) -> str:
+def to_markdown(rows: Sequence[Row], trainings: int, shuffles: int, level: float, code: str) -> str:
     """The page."""
 
     def interval(estimate: Estimate) -> str:
@@ -120,7 +120,7 @@ def to_markdown(rows: Sequence[Row], trainings: int, shuffles: int, level: float
     lines = [
         "# Whether the trained flows listen", "",
         f"Written by `python -m pipeline.tools.flow_listen`: held-out bits per dimension of the test clips in standardised coefficients (lower is better), mean over "
-        f"{trainings} training{'s' if trainings > 1 else ''}; {100 * level:g} % intervals resample identities. Each clip is scored under its own conditions and "
+        f"{trainings} training{'s' if trainings > 1 else ''} (code {code} of the stage `flow`); {100 * level:g} % intervals resample identities. Each clip is scored under its own conditions and "
         f"under those of {shuffles} other clips; the gap is shuffled minus matched, clip by clip. Complete: plan, residuals, linear prediction and network are all made "
         "from the exchanged condition. Network only: residuals and linear prediction stay the clip's own, so the gap is what the flow's network owes to the condition.", "",
         "| flow | matched bits per dimension | interval | sd over trainings | clips | identities |", "|---|---:|---|---:|---:|---:|",
@@ -159,7 +159,7 @@ def run(root: Path, models: Sequence[Path], shuffles: int, most_clips: int, resa
         found = [listen(read_flow(folder, kind), clips, sentences, read.params.dequantisation, shuffles) for folder in models]
         rows += rows_of(kind, found, clips, resamples, level)
         each += per_clip(kind, found, clips)
-    text = to_markdown(rows, len(models), shuffles, level)
+    text = to_markdown(rows, len(models), shuffles, level, read.code)
     write_json(
         out.with_suffix(".json"),
         {

@@ -27,11 +27,13 @@ class RunClips:
     """Clips of a run with the parameters that a flow was trained with.
 
     Attributes:
+        code: Hash of the code that made the models.
         params: Section ``flow`` of the model.
         train, val, test: As the stage ``flow`` reads them.
         sentences: Sentence of each clip by name; the name itself where a clip has none.
     """
 
+    code: str
     params: FlowParams
     train: list[MotionClip]
     val: list[MotionClip]
@@ -60,7 +62,7 @@ def read_run(root: Path, variant: str) -> RunClips:
     train, val, test = read_clips(ctx)
     table: pd.DataFrame = ok_rows(read_index(reads["crop"], "crop"))
     sentences = {str(clip): str(sentence) or str(clip) for clip, sentence in zip(table["clip"], table["sentence"], strict=True)}
-    return RunClips(params, train, val, test, sentences)
+    return RunClips(stamp["code"], params, train, val, test, sentences)
 
 
 def read_flow(folder: Path, kind: str) -> MotionFlow:

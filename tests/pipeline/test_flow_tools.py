@@ -105,12 +105,12 @@ def test_intervals_resample_people_and_trainings_are_averaged():
     gap = rows[1]
     assert gap.estimate.value == pytest.approx(0.2) and (gap.estimate.n, gap.estimate.n_clusters) == (15, 8)
     assert gap.estimate.ci == pytest.approx((0.2, 0.2)) and gap.spread == pytest.approx(math.sqrt(0.02))
-    page = flow_listen.to_markdown(rows, 2, 3, 0.95)
+    page = flow_listen.to_markdown(rows, 2, 3, 0.95, "abc")
     assert "| PoseFlow | sound of another sentence | complete | 0.200 | 0.200 to 0.200 | 0.141 | yes |" in page
     worse = flow_listen.rows_of(
         "pose", [Listening(matched, {key: 2 * matched - value for key, value in found[0].shuffled.items()})], clips, 200, 0.95
     )
-    assert "no: it is worse off" in flow_listen.to_markdown(worse, 1, 3, 0.95)
+    assert "no: it is worse off" in flow_listen.to_markdown(worse, 1, 3, 0.95, "abc")
 
 
 def test_models_are_loaded_without_gradients(root):

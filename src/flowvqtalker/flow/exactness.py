@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,6 +131,13 @@ def log_determinant(flow: MotionFlow, clips: Sequence[MotionClip], first: int, c
     return LogDeterminant(frame_error, window_error, acausal, condition, count * len(clips))
 
 
+def _scipy_prior(kind: PriorKind, mean: np.ndarray, nu: float) -> Any:
+    """SciPy's distribution of one component; its type hints know scalars only."""
+    shape: Any = np.eye(len(mean))
+    df: Any = nu
+    return stats.multivariate_t(mean, shape, df=df) if kind == "smm" else stats.multivariate_normal(mean, shape)
+
+
 #: Priors that are compared with SciPy: kind and degrees of freedom (which only the Student's t has).
 PRIORS: tuple[tuple[PriorKind, float], ...] = (("smm", 2.0), ("smm", 5.0), ("smm", 50.0), ("gmm", 50.0), ("gaussian", 50.0))
 
@@ -181,10 +189,7 @@ def mixture_error(flow: MotionFlow, clip: MotionClip, frames: int) -> float:
             tokens = flow.tokens(flow.static_tokens(features, window.plan, window.x0, row.unsqueeze(0)), past)
             u = flow.innovations(past)
         weights, mean = row.view(1, 1, -1), core.prior.means[label].numpy()
-        if config.stack.prior == "smm":
-            reference = stats.multivariate_t(mean, np.eye(len(mean)), df=config.stack.nu)
-        else:
-            reference = stats.multivariate_normal(mean, np.eye(len(mean)))
+        reference = _scipy_prior(config.stack.prior, mean, config.stack.nu)
         total = 0.0
         for t in range(frames):
 
@@ -196,7 +201,7 @@ def mixture_error(flow: MotionFlow, clip: MotionClip, frames: int) -> float:
             with torch.no_grad():
                 total += float(reference.logpdf(latent(u[0, t]).numpy())) + float(torch.linalg.slogdet(jacobian)[1])
         each.append(total)
-    return abs(found - float(special.logsumexp(each) - math.log(len(each))))
+    return abs(found - float(np.asarray(special.logsumexp(each))) + math.log(len(each)))
 
 
 def _unlabelled_window(flow: MotionFlow, clip: MotionClip, past: Tensor, plan: Tensor, frames: int) -> Window:
@@ -248,7 +253,8 @@ def actnorm_start(flow: MotionFlow, clips: Sequence[MotionClip]) -> ActnormStart
     if flow.config.stack.actnorm == "shared":
         label = torch.zeros_like(label)
     mean_error = variance_error = 0.0
-    for step, condition in zip(core.steps, core.bank(token), strict=True):
+    steps: Any = core.steps  # a ModuleList forgets the type of its modules
+    for step, condition in zip(steps, core.bank(token), strict=True):
         overall = x[:, 0].var(0, unbiased=False)
         y, _ = step.actnorm(x, weights)
         for emotion in label.unique():
