@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -80,8 +79,8 @@ class Memory:
 
     Attributes:
         clip_s: length of the clip [s].
-        before_mb: peak before the rollout starts, mel windows included [MB].
-        peak_mb: peak afterwards [MB].
+        before_mb: resident before the rollout starts, mel windows included [MB].
+        peak_mb: peak during the rollout [MB].
         input_mb: size of the clip's mel windows alone [MB].
         output_mb: size of the coefficients that come out [MB].
         seconds: of work.
@@ -176,9 +175,15 @@ def speeds(configuration: str, clips: int, frames: int, rounds: int) -> list[Spe
     return rows
 
 
-def peak_mb() -> float:
-    """Largest resident memory of this process so far [MB]."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def resident_mb(line: str) -> float:
+    """Resident memory of this process [MB] by a line of the kernel's status file: VmRSS now, VmHWM at its peak."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(text.split()[1]) for text in status if text.startswith(f"{line}:")) / 1024
+
+
+def forget_peak() -> None:
+    """Set the peak back to what is resident now: imports need more for a moment than a short rollout does."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_here(clip_s: float) -> Memory:
@@ -188,11 +193,12 @@ def memory_here(clip_s: float) -> Memory:
     flow, asked = random_flow(config), requests(config, 1, frames_of(clip_s))
     for _ in rollout(flow, requests(config, 1, 3)):
         pass
-    before, started, size = peak_mb(), time.perf_counter(), 0
+    forget_peak()
+    before, started, size = resident_mb("VmRSS"), time.perf_counter(), 0
     for made in rollout(flow, asked):
         size += made.numel() * made.element_size()
     seconds = time.perf_counter() - started
-    return Memory(frames_of(clip_s) / FPS_HZ, before, peak_mb(), asked[0].windows.numel() * 4 / 2**20, size / 2**20, seconds)
+    return Memory(frames_of(clip_s) / FPS_HZ, before, resident_mb("VmHWM"), asked[0].windows.numel() * 4 / 2**20, size / 2**20, seconds)
 
 
 def memory(clip_s: float) -> Memory:

@@ -133,9 +133,9 @@ def log_determinant(flow: MotionFlow, clips: Sequence[MotionClip], first: int, c
 
 def _scipy_prior(kind: PriorKind, mean: np.ndarray, nu: float) -> Any:
     """SciPy's distribution of one component; its type hints know scalars only."""
-    shape: Any = np.eye(len(mean))
-    df: Any = nu
-    return stats.multivariate_t(mean, shape, df=df) if kind == "smm" else stats.multivariate_normal(mean, shape)
+    student: dict[str, Any] = {"shape": np.eye(len(mean)), "df": nu}
+    normal: dict[str, Any] = {"cov": np.eye(len(mean))}
+    return stats.multivariate_t(mean, **student) if kind == "smm" else stats.multivariate_normal(mean, **normal)
 
 
 #: Priors that are compared with SciPy: kind and degrees of freedom (which only the Student's t has).
@@ -156,9 +156,7 @@ def prior_error(
     worst = 0.0
     for label, weights in enumerate(torch.eye(labels, dtype=torch.float64)):
         mean = prior.means[label].numpy()
-        reference = (
-            stats.multivariate_t(mean, np.eye(features), df=nu) if kind == "smm" else stats.multivariate_normal(mean, np.eye(features))
-        )
+        reference = _scipy_prior(kind, mean, nu)
         found = prior.log_prob((z + prior.means[label]).unsqueeze(0), weights.view(1, 1, -1))[0].numpy()
         worst = max(worst, float(np.abs(found - reference.logpdf(z.numpy() + mean)).max()))
     return worst
