@@ -41,6 +41,8 @@ from pipeline.synthesis import Models, Source, render_frames, speech_windows, wr
 PIECE_FRAMES = 128
 #: Frames of a reference clip that are looked at: its likelihood is computed at once.
 MOST_REFERENCE_FRAMES = 20 * FPS_HZ
+#: Frames with a face that a neutral video needs: of one frame alone the fit keeps the landmark back end's error of that frame.
+FEWEST_NEUTRAL_FRAMES = 10
 #: What ``pose`` may say besides the name of a video.
 SAMPLED, STILL = "sampled", "still"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -156,11 +158,11 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
 
 
 def crop_landmarks(studio: Studio, path: Path, option: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Landmarks of a video or picture of one face, in the crop that the pipeline would cut.
+    """Landmarks of a video of one face, in the crop that the pipeline would cut.
 
     Args:
         studio: the finished run, whose landmark back end is used.
-        path: the video, of any size and frame rate, or a picture.
+        path: the video, of any size and frame rate.
         option: which option named it, for messages.
 
     Returns:
@@ -170,12 +172,9 @@ def crop_landmarks(studio: Studio, path: Path, option: str) -> tuple[np.ndarray,
         PipelineError: the file cannot be read or shows no face.
     """
     crop = studio.params["crop"]
-    if path.suffix.lower() in _PICTURES:
-        found = studio.landmarker.detect(read_portrait(path)[None], video=False)
-    else:
-        found = studio.landmarker.detect_pieces(frames for frames, _ in iterate_footage(open_footage(path)))
+    found = studio.landmarker.detect_pieces(frames for frames, _ in iterate_footage(open_footage(path)))
     if not found.present.any():
-        raise PipelineError(f"{path}: no face found in any frame", f"name one that shows one face with {option}")
+        raise PipelineError(f"{path}: no face found in any frame", f"name a video that shows one face with {option}")
     box = boxes.static_box(found.landmarks_px, scale=crop.scale, shift_up_share=crop.shift_up_share)
     landmarks = np.stack([boxes.to_crop(points, box, crop.size_px) for points in found.landmarks_px])
     names, scores = studio.basis.names, found.blendshapes
@@ -205,21 +204,23 @@ def read_head_motion(studio: Studio, path: Path) -> np.ndarray:
     return torch.cat([turned, pose[:, 3:] - pose[:1, 3:]], 1).float().numpy()
 
 
-def read_reference(studio: Studio, path: Path, neutral: Path | None = None) -> Reading:
+def read_reference(studio: Studio, path: Path, neutral: Path) -> Reading:
     """Emotion of a video of somebody else, and its latents; nobody says what the emotion is.
+
+    The neutral video does what an enrolment does in the pipeline: it tells the person's own face, and what the landmark back end makes of it,
+    from the expression. Its first frame is the source that the reference is read against.
 
     Args:
         studio: the finished run.
         path: a video of one talking face with sound; its first MOST_REFERENCE_FRAMES are looked at.
-        neutral: a picture or video of the same person with a neutral face, as the pipeline's enrolments are: it tells the person's face from
-            the expression. Without it the video itself must tell both, and its first frame is the source.
+        neutral: a video of the same person with a neutral face.
 
     Raises:
-        PipelineError: a file cannot be read, shows no face or has no sound.
+        PipelineError: a file cannot be read, shows no face, has no sound, or is too short.
     """
     for file, option in ((path, "--emotion-from"), (neutral, "--emotion-neutral")):
-        if file is not None and not file.exists():
-            raise PipelineError(f"{file}: no such file", f"name a video or picture of one face with {option}")
+        if not file.exists():
+            raise PipelineError(f"{file}: no such file", f"name a video of one face with {option}")
     sound = read_sound(path)
     if sound is None or len(sound) < SAMPLES_PER_FRAME:
         raise PipelineError(
@@ -228,17 +229,18 @@ def read_reference(studio: Studio, path: Path, neutral: Path | None = None) -> R
         )
     fit = studio.params["fit3dmm"]
     camera, config, basis = crop_camera(studio.params["crop"].size_px), fit.fit_config(), studio.basis
+    calm, expected = crop_landmarks(studio, neutral, "--emotion-neutral")
+    seen = int(np.isfinite(calm).all((1, 2)).sum())
+    if seen < FEWEST_NEUTRAL_FRAMES:
+        raise PipelineError(
+            f"{neutral}: {seen} frames show a face, {FEWEST_NEUTRAL_FRAMES} are needed",
+            "name a longer neutral video with --emotion-neutral",
+        )
     landmarks, prior = crop_landmarks(studio, path, "--emotion-from")
-    if neutral is None:
-        alpha = fit_identity_of_clip(basis, landmarks, camera, config, count=fit.identity_frames, neutral=False, prior_mean=prior)
-        beta = fit_clip(basis, alpha, landmarks, camera, config, prior_mean=prior).beta
-        beta0 = beta[0]
-    else:
-        calm, expected = crop_landmarks(studio, neutral, "--emotion-neutral")
-        alpha = fit_identity_of_clip(basis, calm, camera, config, count=fit.identity_frames, neutral=True, prior_mean=expected)
-        offset = calibrate(basis, alpha, calm, camera, config, prior_mean=expected)
-        beta0 = fit_clip(basis, alpha, calm, camera, config, offset=offset, prior_mean=expected, is_sequence=len(calm) > 1).beta[0]
-        beta = fit_clip(basis, alpha, landmarks, camera, config, offset=offset, prior_mean=prior).beta
+    alpha = fit_identity_of_clip(basis, calm, camera, config, count=fit.identity_frames, neutral=True, prior_mean=expected)
+    offset = calibrate(basis, alpha, calm, camera, config, prior_mean=expected)
+    beta0 = fit_clip(basis, alpha, calm, camera, config, offset=offset, prior_mean=expected).beta[0]
+    beta = fit_clip(basis, alpha, landmarks, camera, config, offset=offset, prior_mean=prior).beta
     frames = min(len(beta), -(-len(sound) // SAMPLES_PER_FRAME), MOST_REFERENCE_FRAMES)
     motion, source = (torch.from_numpy(values).float() for values in (beta[:frames], beta0))
     return read_emotion(studio.models.expflow, Reference(speech_windows(sound, frames), motion, source))
@@ -318,7 +320,7 @@ def perform(
         name: how messages call the picture.
         track: emotions over time.
         emotion_from: a video whose emotion is inferred and shown.
-        emotion_neutral: a neutral picture or video of the person in ``emotion_from``.
+        emotion_neutral: a neutral video of the person in ``emotion_from``; belongs to it.
         replay: beside ``emotion_from``, whether its latents are played back as far as they go; behind them, and without, the seed draws.
         blink_rate: factor of the sampled blink rate, [0, 3]; see ``flow.blinkrate``.
         pose_seed: of the head; None takes ``seed``.
@@ -346,7 +348,12 @@ def perform(
     if blink_rate != 1:
         mended(lambda: lid_columns(models.expflow.config.coefficients), "", "leave out --blink-rate, or use models of the clay or ICT head")
     source, latents = prepare_source(studio, portrait, name), None
-    if emotion_from is not None:
+    if emotion_from is not None and emotion_neutral is None:
+        raise PipelineError(
+            f"{emotion_from}: nothing tells the person's own face from the emotion",
+            "name a neutral video of the same person with --emotion-neutral",
+        )
+    if emotion_from is not None and emotion_neutral is not None:
         reading = read_reference(studio, emotion_from, emotion_neutral)
         emotion, latents = reading.emotion, reading.latents if replay else None
         track = one_emotion(emotion, reading.intensity if intensity is None else intensity)

@@ -1,7 +1,7 @@
 """Long speech through a trained flow, piece by piece: ``python -m pipeline.tools.flow_long [--config ...] [--minutes 10]``.
 
 The test clips' sounds of a finished run, one after another and over again, drive ExpFlow and PoseFlow of flow.streaming. Printed are, for each flow:
-peak memory after 10 s and at the end, time for each frame, the largest difference to a rollout of the whole of the first minute, and for the second half against
+peak memory of the process after 10 s and at the end, time for each frame, the largest difference to a rollout of the whole of the first minute, and for the second half against
 the first: shift of the mean and ratio of the standard deviation of every coefficient that moves. Bounds (exit code 1 beyond them): means shift by at most
 --most-shift standard deviations (median over coefficients), standard deviations change by a factor of at most --most-ratio (median), nothing leaves the
 range of the training data, nothing is NaN. Both halves hear the same sounds, so that what differs is drift or chance.
@@ -25,7 +25,7 @@ from flowvqtalker.flow.control import one_emotion
 from flowvqtalker.flow.model import load_motion
 from flowvqtalker.flow.motionflow import MotionFlow
 from flowvqtalker.flow.sampling import CHUNK_FRAMES, MotionRequest, rollout
-from flowvqtalker.flow.streaming import StreamRow, stream
+from flowvqtalker.flow.streaming import MotionStream, StreamRow, stream
 from flowvqtalker.flow.windows import MotionClip, mel_windows
 from flowvqtalker.metrics.blinks import blink_events
 from pipeline import context as house
@@ -66,16 +66,17 @@ def compare_halves(flow: MotionFlow, motion: np.ndarray) -> Halves:
     return Halves(shift, ratio, max(0.0, float(beyond)), bool(np.isfinite(motion).all()))
 
 
-def speech(clips: list[MotionClip], frames: int) -> Iterator[torch.Tensor]:
-    """Mel windows (n, 16, 80) of the clips one after another; each half of the frames begins with the first clip."""
+def speech(clips: list[MotionClip], frames: int, most: int | None = None) -> Iterator[torch.Tensor]:
+    """Mel windows (n, 16, 80) of the clips one after another, ``most`` frames at most; each half of the frames begins with the first clip."""
+    left = frames if most is None else most
     for count in (frames - frames // 2, frames // 2):
         place = 0
-        while count:
+        while count and left:
             clip = clips[place % len(clips)]
-            windows = mel_windows(clip.mel, clip.start)[:count]
+            windows = mel_windows(clip.mel, clip.start)[: min(count, left)]
             for start in range(0, len(windows), CHUNK_FRAMES):
                 yield windows[start : start + CHUNK_FRAMES]
-            count, place = count - len(windows), place + 1
+            count, left, place = count - len(windows), left - len(windows), place + 1
 
 
 def peak_mb() -> float:
@@ -102,10 +103,10 @@ def measure(
     halves = compare_halves(flow, motion)
     # The whole of a shorter speech agrees except where it ends: there the long one listens on.
     compared = min(COMPARED, frames)
-    windows = torch.cat(list(speech(clips, frames)))[:compared]
+    windows = torch.cat(list(speech(clips, frames, compared)))
     request = MotionRequest(windows, clips[0].beta0, clips[0].pose0, EMOTIONS.index(emotion), 0.0 if emotion == EMOTIONS[0] else 1.0, seed)
     whole = next(rollout(flow, [request], temperature=temperature, guidance=guidance)).numpy()
-    same = compared - 16 if compared < frames else compared
+    same = compared - MotionStream(flow, [row]).lookahead if compared < frames else compared
     values = {
         "frames": len(motion), "ms_per_frame": 1000 * seconds / len(motion), "times_real_time": len(motion) / FPS_HZ / seconds,
         "peak_mb_early": early, "peak_mb_end": late, "largest_difference_to_rollout": float(np.abs(motion[:same] - whole[:same]).max()),

@@ -134,34 +134,42 @@ def test_sources_of_motion_do_not_touch_each_other(studio, monkeypatch):
     assert np.abs(np.diff(smooth.pose, 2, axis=0)).mean() < 0.7 * np.abs(np.diff(first.pose, 2, axis=0)).mean()
 
 
-def test_the_emotion_of_a_video_is_taken_over(studio, speech, tmp_path):
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> tuple[Path, Path]:
+    """A talking video and a neutral one of the same person."""
+    folder = tmp_path_factory.mktemp("reference")
     sound = (0.3 * np.sin(np.arange(640 * 6) * 0.3)).astype(np.float32)
-    write_video(tmp_path / "reference.mp4", np.stack([portrait((100 + step, 80, 45)) for step in range(6)]), sound=sound, crf=4)
-    picture, reference = portrait((120, 80, 50)), tmp_path / "reference.mp4"
-    reading = cli.read_reference(studio, reference)
+    write_video(folder / "talks.mp4", np.stack([portrait((100 + step, 80, 45)) for step in range(6)]), sound=sound, crf=4)
+    write_video(folder / "calm.mp4", np.stack([portrait((100, 80, 45))] * 12), crf=4)
+    return folder / "talks.mp4", folder / "calm.mp4"
+
+
+def test_the_emotion_of_a_video_is_taken_over(studio, speech, reference):
+    picture, (talks, calm) = portrait((120, 80, 50)), reference
+    wishes = {"emotion_from": talks, "emotion_neutral": calm}
+    reading = cli.read_reference(studio, talks, calm)
     assert reading.latents.shape[0] == 6 and reading.emotion in EMOTIONS
-    played = cli.perform(studio, picture, speech, emotion_from=reference, seed=1)
-    other_seed = cli.perform(studio, picture, speech, emotion_from=reference, seed=2)
+    played, other_seed = (cli.perform(studio, picture, speech, **wishes, seed=seed) for seed in (1, 2))
     assert f"read as {reading.emotion}" in played.notes[0] and "6 of 11 frames played back" in played.notes[0]
     assert np.array_equal(played.beta[:6], other_seed.beta[:6]) and not np.array_equal(played.beta[6:], other_seed.beta[6:])
-    label = cli.perform(studio, picture, speech, emotion_from=reference, replay=False, seed=1)
+    label = cli.perform(studio, picture, speech, **wishes, replay=False, seed=1)
     same = cli.perform(studio, picture, speech, track=one_emotion(reading.emotion, reading.intensity), seed=1)
     assert np.array_equal(label.beta, same.beta) and np.array_equal(label.pose, played.pose)
-    Image.fromarray(portrait((100, 80, 45))).save(tmp_path / "calm.png")
-    calm = cli.read_reference(studio, reference, tmp_path / "calm.png")
-    assert calm.latents.shape == reading.latents.shape and not torch.equal(calm.latents, reading.latents)
 
 
-def test_references_that_cannot_be_read_are_refused(studio, tmp_path):
-    frames = np.stack([portrait((100, 80, 45))] * 3)
-    write_video(tmp_path / "mute.mp4", frames)
+def test_references_that_cannot_be_read_are_refused(studio, speech, reference, tmp_path):
+    talks, calm = reference
+    write_video(tmp_path / "short.mp4", np.stack([portrait((100, 80, 45))] * 3))
     for file, neutral, message in (
-        ("mute.mp4", None, r"mute\.mp4: the file holds no sound"),
-        ("none.mp4", None, r"none\.mp4: no such file"),
-        ("mute.mp4", "none.png", r"none\.png: no such file"),
+        (calm, calm, r"calm\.mp4: the file holds no sound"),
+        (tmp_path / "none.mp4", calm, r"none\.mp4: no such file"),
+        (talks, tmp_path / "none.mp4", r"none\.mp4: no such file"),
+        (talks, tmp_path / "short.mp4", r"short\.mp4: 3 frames show a face, 10 are needed"),
     ):
         with pytest.raises(PipelineError, match=message):
-            cli.read_reference(studio, tmp_path / file, neutral and tmp_path / neutral)
+            cli.read_reference(studio, file, neutral)
+    with pytest.raises(PipelineError, match="tells the person's own face"):
+        cli.perform(studio, portrait((120, 80, 50)), speech, emotion_from=talks)
 
 
 def test_frames_do_not_depend_on_the_pieces_they_are_rendered_in(studio, speech, monkeypatch):
