@@ -75,14 +75,14 @@ def summary(table: pd.DataFrame) -> str:
 
     lines = []
     for source, rows in table.groupby("source", sort=False):
-        by_person = rows.groupby("identity")["right"].mean()
-        spread = by_person.std(ddof=1) / np.sqrt(len(by_person)) if len(by_person) > 1 else float("nan")
+        by_person = [float(np.mean(part["right"].to_numpy(dtype=bool))) for _, part in rows.groupby("identity")]
+        spread = float(np.std(by_person, ddof=1)) / np.sqrt(len(by_person)) if len(by_person) > 1 else float("nan")
         lines += [f"source {source}: standard error over {len(by_person)} people {100 * spread:.1f} points", line("all", rows)]
         lines += [line(str(emotion), part) for emotion, part in rows.groupby("emotion")]
         lines += [line(f"intensity {value:.2f}", part) for value, part in rows.groupby("intensity")]
-        hits = rows[rows["right"]]
-        level = (hits["inferred_intensity"] - hits["intensity"]).abs() < 1e-3
-        lines.append(f"  of these, level right   {100 * level.mean():5.1f} %  (n = {len(hits)})")
+        right = rows["right"].to_numpy(dtype=bool)
+        off = np.absolute(rows["inferred_intensity"].to_numpy(dtype=float) - rows["intensity"].to_numpy(dtype=float))[right]
+        lines.append(f"  of these, level right   {100 * np.mean(off < 1e-3) if len(off) else float('nan'):5.1f} %  (n = {len(off)})")
     return "\n".join(lines)
 
 
