@@ -492,7 +492,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--emotion-neutral",
         type=Path,
-        help="with --emotion-from: picture or video of the same person, neutral; the reading is better with it",
+        help="needed with --emotion-from: a neutral video of the same person",
     )
     parser.add_argument(
         "--transfer", choices=("latents", "label"), default="latents",
