@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,21 +18,31 @@ from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.pose import euler_to_matrix, matrix_to_euler
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
 from flowvqtalker.fit.blendshapes import blendshapes_to_beta
-from flowvqtalker.fit.solver import fit_clip, fit_identity_of_clip
-from flowvqtalker.flow.sampling import MOST_INTENSE, MotionRequest
+from flowvqtalker.fit.solver import calibrate, fit_clip, fit_identity_of_clip
+from flowvqtalker.flow.blinkrate import MOST_BLINKS, closure_of, donor_seed, donors_needed, find_blinks, lid_columns, scale_blinks
+from flowvqtalker.flow.control import EmotionTrack, one_emotion
+from flowvqtalker.flow.motionflow import MotionFlow
+from flowvqtalker.flow.sampling import CHUNK_FRAMES, MOST_INTENSE
+from flowvqtalker.flow.streaming import Smoother, StreamRow, WindowStream, stream
+from flowvqtalker.flow.transfer import Reading, Reference, read_emotion
 from flowvqtalker.landmarks import boxes
 from flowvqtalker.landmarks.schema import Landmarker
 from pipeline.backends import make_landmarker
+from pipeline.cli.controls import mended, wished_track
 from pipeline.errors import PipelineError
 from pipeline.facemodel import load_face_model
 from pipeline.footage import iterate_footage, open_footage
 from pipeline.media import read_frames, read_sound
 from pipeline.params import read_config, validate
 from pipeline.stages import reads_of, run_root
-from pipeline.synthesis import Models, Source, render_frames, sample_motion, speech_windows, write_synthetic
+from pipeline.synthesis import Models, Source, render_frames, speech_windows, write_synthetic
 
 #: Frames that are rendered and handed to the encoder before the next ones are begun: memory does not grow with the speech.
 PIECE_FRAMES = 128
+#: Frames of a reference clip that are looked at: its likelihood is computed at once.
+MOST_REFERENCE_FRAMES = 20 * FPS_HZ
+#: Frames with a face that a neutral video needs: of one frame alone the fit keeps the landmark back end's error of that frame.
+FEWEST_NEUTRAL_FRAMES = 10
 #: What ``pose`` may say besides the name of a video.
 SAMPLED, STILL = "sampled", "still"
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -147,6 +157,30 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
     return Source(picture, result.beta[0], result.pose[0], landmarks[0])
 
 
+def crop_landmarks(studio: Studio, path: Path, option: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Landmarks of a video of one face, in the crop that the pipeline would cut.
+
+    Args:
+        studio: the finished run, whose landmark back end is used.
+        path: the video, of any size and frame rate.
+        option: which option named it, for messages.
+
+    Returns:
+        (T, 68, 2) px at 25 fps, NaN where there is no face, and the expected expressions (T, E) where the back end gives scores, else None.
+
+    Raises:
+        PipelineError: the file cannot be read or shows no face.
+    """
+    crop = studio.params["crop"]
+    found = studio.landmarker.detect_pieces(frames for frames, _ in iterate_footage(open_footage(path)))
+    if not found.present.any():
+        raise PipelineError(f"{path}: no face found in any frame", f"name a video that shows one face with {option}")
+    box = boxes.static_box(found.landmarks_px, scale=crop.scale, shift_up_share=crop.shift_up_share)
+    landmarks = np.stack([boxes.to_crop(points, box, crop.size_px) for points in found.landmarks_px])
+    names, scores = studio.basis.names, found.blendshapes
+    return landmarks, None if scores is None or not has_scores(names) else blendshapes_to_beta(scores, names)
+
+
 def read_head_motion(studio: Studio, path: Path) -> np.ndarray:
     """Head motion of somebody else, as the change since their first frame with a face.
 
@@ -161,17 +195,55 @@ def read_head_motion(studio: Studio, path: Path) -> np.ndarray:
         PipelineError: the video cannot be read or shows no face.
     """
     crop, fit = studio.params["crop"], studio.params["fit3dmm"]
-    found = studio.landmarker.detect_pieces(frames for frames, _ in iterate_footage(open_footage(path)))
-    if not found.present.any():
-        raise PipelineError(f"{path}: no face found in any frame", "name a video that shows one face with --pose, or use sampled or still")
-    box = boxes.static_box(found.landmarks_px, scale=crop.scale, shift_up_share=crop.shift_up_share)
-    landmarks = np.stack([boxes.to_crop(points, box, crop.size_px) for points in found.landmarks_px])
+    landmarks, _ = crop_landmarks(studio, path, "--pose")
     camera, config = crop_camera(crop.size_px), fit.fit_config()
     alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=fit.identity_frames, neutral=False)
     pose = torch.from_numpy(fit_clip(studio.basis, alpha, landmarks, camera, config).pose).double()
     rotation = euler_to_matrix(pose[:, :3])
     turned = matrix_to_euler(rotation @ rotation[:1].transpose(-1, -2))
     return torch.cat([turned, pose[:, 3:] - pose[:1, 3:]], 1).float().numpy()
+
+
+def read_reference(studio: Studio, path: Path, neutral: Path) -> Reading:
+    """Emotion of a video of somebody else, and its latents; nobody says what the emotion is.
+
+    The neutral video does what an enrolment does in the pipeline: it tells the person's own face, and what the landmark back end makes of it,
+    from the expression. Its first frame is the source that the reference is read against.
+
+    Args:
+        studio: the finished run.
+        path: a video of one talking face with sound; its first MOST_REFERENCE_FRAMES are looked at.
+        neutral: a video of the same person with a neutral face.
+
+    Raises:
+        PipelineError: a file cannot be read, shows no face, has no sound, or is too short.
+    """
+    for file, option in ((path, "--emotion-from"), (neutral, "--emotion-neutral")):
+        if not file.exists():
+            raise PipelineError(f"{file}: no such file", f"name a video of one face with {option}")
+    sound = read_sound(path)
+    if sound is None or len(sound) < SAMPLES_PER_FRAME:
+        raise PipelineError(
+            f"{path}: the file holds no sound",
+            "name a video with speech with --emotion-from: what a face shows is read against what it says",
+        )
+    fit = studio.params["fit3dmm"]
+    camera, config, basis = crop_camera(studio.params["crop"].size_px), fit.fit_config(), studio.basis
+    calm, expected = crop_landmarks(studio, neutral, "--emotion-neutral")
+    seen = int(np.isfinite(calm).all((1, 2)).sum())
+    if seen < FEWEST_NEUTRAL_FRAMES:
+        raise PipelineError(
+            f"{neutral}: {seen} frames show a face, {FEWEST_NEUTRAL_FRAMES} are needed",
+            "name a longer neutral video with --emotion-neutral",
+        )
+    landmarks, prior = crop_landmarks(studio, path, "--emotion-from")
+    alpha = fit_identity_of_clip(basis, calm, camera, config, count=fit.identity_frames, neutral=True, prior_mean=expected)
+    offset = calibrate(basis, alpha, calm, camera, config, prior_mean=expected)
+    beta0 = fit_clip(basis, alpha, calm, camera, config, offset=offset, prior_mean=expected).beta[0]
+    beta = fit_clip(basis, alpha, landmarks, camera, config, offset=offset, prior_mean=prior).beta
+    frames = min(len(beta), -(-len(sound) // SAMPLES_PER_FRAME), MOST_REFERENCE_FRAMES)
+    motion, source = (torch.from_numpy(values).float() for values in (beta[:frames], beta0))
+    return read_emotion(studio.models.expflow, Reference(speech_windows(sound, frames), motion, source))
 
 
 def follow_head(source_pose: np.ndarray, motion: np.ndarray, n_frames: int) -> np.ndarray:
@@ -201,65 +273,115 @@ class Performance:
         source: the fitted portrait.
         beta: (T, E) float32 expression.
         pose: (T, 6) float32 pose [rad, cm].
+        notes: what was decided or changed on the way, for people.
     """
 
     source: Source
     beta: np.ndarray
     pose: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.beta)
 
 
+def windows_of(sound: np.ndarray) -> Iterator[torch.Tensor]:
+    """Mel windows (n, 16, 80) of a sound, piece by piece."""
+    running, block = WindowStream(), CHUNK_FRAMES * SAMPLES_PER_FRAME
+    for start in range(0, len(sound), block):
+        yield running.push(sound[start : start + block])
+    yield running.finish()
+
+
+def _sample(flow: MotionFlow, row: StreamRow, sound: np.ndarray, temperature: float, guidance: float = 1.0, smooth: int = 0) -> np.ndarray:
+    pieces = stream(flow, row, windows_of(sound), temperature=temperature, guidance=guidance, smooth=smooth)
+    return torch.cat(list(pieces)).numpy()
+
+
 def perform(
-    studio: Studio, portrait: np.ndarray, sound: np.ndarray, *, emotion: str = "neutral", intensity: float = 1.0, seed: int = 0,
-    temperature: float | None = None, pose: str | Path = SAMPLED, name: str = "portrait",
+    studio: Studio, portrait: np.ndarray, sound: np.ndarray, *, emotion: str = "neutral", intensity: float | None = None, seed: int = 0,
+    temperature: float | None = None, pose: str | Path = SAMPLED, name: str = "portrait", track: EmotionTrack | None = None,
+    emotion_from: Path | None = None, emotion_neutral: Path | None = None, replay: bool = True, blink_rate: float = 1.0, pose_seed: int | None = None,
+    blink_seed: int | None = None, smooth_pose: int = 0,
 ) -> Performance:  # fmt: skip
     """Decide how a portrait moves.
+
+    Face, head and changes of the blink rate draw from seeds of their own: changing one leaves the others as they are, bit for bit.
 
     Args:
         studio: the finished run.
         portrait: (H, W, 3) uint8 RGB picture with one face.
         sound: (S,) float32 mono at 16 kHz in [-1, 1], at least one frame (40 ms).
-        emotion: one of EMOTIONS.
-        intensity: [0, 1.5], up to 1 as learnt; neutral ignores it.
-        seed: of everything that is drawn; the same seed gives the same video.
+        emotion: one of EMOTIONS; not looked at beside ``track`` or ``emotion_from``.
+        intensity: [0, 1.5], up to 1 as learnt; neutral ignores it; None means 1, or the reference's own beside ``emotion_from``.
+        seed: of the face, and of everything that has no seed of its own; the same seeds give the same video.
         temperature: factor of the latent noise of the expression; None takes the run's.
         pose: "sampled" draws head motion from PoseFlow, "still" keeps the source's pose, a path takes the head motion of that video.
         name: how messages call the picture.
+        track: emotions over time.
+        emotion_from: a video whose emotion is inferred and shown.
+        emotion_neutral: a neutral video of the person in ``emotion_from``; belongs to it.
+        replay: beside ``emotion_from``, whether its latents are played back as far as they go; behind them, and without, the seed draws.
+        blink_rate: factor of the sampled blink rate, [0, 3]; see ``flow.blinkrate``.
+        pose_seed: of the head; None takes ``seed``.
+        blink_seed: of a changed blink rate; None takes ``seed``.
+        smooth_pose: frames of the Savitzky-Golay smoothing of a sampled head motion; 0 for none.
 
     Returns:
         T = ceil(S / 640) frames of motion at 25 fps.
 
     Raises:
-        PipelineError: no face, several faces, no sound, or no trained model.
-        ValueError: unknown emotion, or intensity out of range.
+        PipelineError: no face, several faces, no sound, no trained model, or a face model without lids to change.
+        ValueError: unknown emotion, or a value out of range.
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"emotion: expected one of {', '.join(EMOTIONS)}, got {emotion!r}")
-    if not 0 <= intensity <= MOST_INTENSE:
+    if intensity is not None and not 0 <= intensity <= MOST_INTENSE:
         raise ValueError(f"intensity: expected [0, {MOST_INTENSE}], got {intensity}")
+    if not 0 <= blink_rate <= MOST_BLINKS:
+        raise ValueError(f"blink rate: expected a factor in [0, {MOST_BLINKS:g}], got {blink_rate}")
+    Smoother(smooth_pose)  # refuses before anything is computed
     n_frames = -(-len(sound) // SAMPLES_PER_FRAME)
     if n_frames == 0:
         raise PipelineError("the sound is empty", "use at least 40 ms of speech")
-    cfg, models = studio.params["generate"], studio.models
-    source = prepare_source(studio, portrait, name)
-    strength = 0.0 if emotion == "neutral" else intensity
-    request = MotionRequest(
-        speech_windows(sound, n_frames),
-        torch.from_numpy(source.beta),
-        torch.from_numpy(source.pose),
-        EMOTIONS.index(emotion),
-        strength,
-        seed,
-    )
+    cfg, models, notes = studio.params["generate"], studio.models, []
+    if blink_rate != 1:
+        mended(lambda: lid_columns(models.expflow.config.coefficients), "", "leave out --blink-rate, or use models of the clay or ICT head")
+    source, latents = prepare_source(studio, portrait, name), None
+    if emotion_from is not None and emotion_neutral is None:
+        raise PipelineError(
+            f"{emotion_from}: nothing tells the person's own face from the emotion",
+            "name a neutral video of the same person with --emotion-neutral",
+        )
+    if emotion_from is not None and emotion_neutral is not None:
+        reading = read_reference(studio, emotion_from, emotion_neutral)
+        emotion, latents = reading.emotion, reading.latents if replay else None
+        track = one_emotion(emotion, reading.intensity if intensity is None else intensity)
+        sure = float(reading.posterior[EMOTIONS.index(emotion)])
+        played = f"{min(len(reading.latents), n_frames)} of {n_frames} frames played back" if replay else "its latents not played back"
+        notes.append(f"{emotion_from}: read as {emotion} at {reading.intensity:.2g} (probability {sure:.2f}), {played}, the rest drawn")
+    if track is None:
+        track = one_emotion(emotion, 1.0 if intensity is None else intensity)
     warmth = cfg.temperature if temperature is None else temperature
-    beta = sample_motion(models.expflow, [request], temperature=warmth, guidance=cfg.emotion_guidance, batch=1)[0]
+    row = StreamRow(torch.from_numpy(source.beta), track, seed, latents)
+    beta = _sample(models.expflow, row, sound, warmth, cfg.emotion_guidance)
+    if blink_rate != 1:
+        # Further samples of the same conditions, drawn apart from the first one: it comes out as it would alone.
+        own = seed if blink_seed is None else blink_seed
+        rows = [StreamRow(row.source, track, donor_seed(own, number)) for number in range(donors_needed(blink_rate))]
+        donors = [_sample(models.expflow, donor, sound, warmth, cfg.emotion_guidance) for donor in rows]
+        scaled = scale_blinks(beta, donors, blink_rate, own)
+        before, after = (len(find_blinks(closure_of(motion))) for motion in (beta, scaled))
+        notes.append(f"blinks: {before} sampled, {after} shown (rate x {blink_rate:g})")
+        beta = scaled
     if pose == SAMPLED:
-        return Performance(source, beta, sample_motion(models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0])
-    if pose == STILL:
-        return Performance(source, beta, np.repeat(source.pose[None], n_frames, 0))
-    return Performance(source, beta, follow_head(source.pose, read_head_motion(studio, Path(pose)), n_frames))
+        moving = StreamRow(torch.from_numpy(source.pose), track, seed if pose_seed is None else pose_seed)
+        head = _sample(models.poseflow, moving, sound, cfg.pose_temperature, smooth=smooth_pose)
+    elif pose == STILL:
+        head = np.repeat(source.pose[None], n_frames, 0)
+    else:
+        head = follow_head(source.pose, read_head_motion(studio, Path(pose)), n_frames)
+    return Performance(source, beta, head, tuple(notes))
 
 
 def render(studio: Studio, performance: Performance) -> Iterator[np.ndarray]:
@@ -293,10 +415,17 @@ def run(args: argparse.Namespace) -> None:
     sound = read_sound(args.audio)
     if sound is None:
         raise PipelineError(f"{args.audio}: the file holds no sound", "name a sound file, or a video with sound, with --audio")
+    if args.emotion_neutral is not None and args.emotion_from is None:
+        raise PipelineError(f"--emotion-neutral {args.emotion_neutral} belongs to no reference", "name the reference with --emotion-from")
+    track = wished_track(args.emotion, args.intensity, args.blend, args.blend_share, args.schedule, args.emotion_from)
     performance = perform(
-        studio, read_portrait(args.source), sound, emotion=args.emotion, intensity=args.intensity, seed=args.seed,
-        temperature=args.temperature, pose=args.pose, name=str(args.source),
+        studio, read_portrait(args.source), sound, intensity=args.intensity, seed=args.seed, temperature=args.temperature, pose=args.pose,
+        name=str(args.source), track=track, emotion_from=args.emotion_from,
+        emotion_neutral=args.emotion_neutral, replay=args.transfer == "latents", blink_rate=args.blink_rate,
+        pose_seed=args.pose_seed, blink_seed=args.blink_seed, smooth_pose=args.smooth_pose,
     )  # fmt: skip
+    for note in performance.notes:
+        print(note)
 
     def pictures() -> Iterator[np.ndarray]:
         with tqdm(total=len(performance), desc=args.out.name, unit="frame", disable=None) as progress:
@@ -304,15 +433,45 @@ def run(args: argparse.Namespace) -> None:
                 yield from piece
                 progress.update(len(piece))
 
-    by = f"flowvqtalker animate, emotion {args.emotion} at {args.intensity:g}, seed {args.seed}"
+    by = f"flowvqtalker animate, {_said(args)}, seed {args.seed}"
     write_synthetic(args.out, pictures(), sound, crf=studio.params["generate"].crf, by=by)
     print(f"{args.out}: {len(performance)} frames, {len(performance) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
 
 
-def _intensity(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= MOST_INTENSE:
-        raise argparse.ArgumentTypeError(f"expected a number in [0, {MOST_INTENSE}], got {text}")
+def _said(args: argparse.Namespace) -> str:
+    """What was asked for, for the video's metadata."""
+    strength = "" if args.intensity is None else f" at {args.intensity:g}"
+    if args.schedule is not None:
+        shown = f"schedule {args.schedule.name}"
+    elif args.emotion_from is not None:
+        shown = f"emotion of {args.emotion_from.name}{strength}"
+    elif args.blend is not None:
+        share = 0.5 if args.blend_share is None else args.blend_share
+        shown = f"emotion {args.emotion or EMOTIONS[0]} with {share:g} {args.blend}{strength or ' at 1'}"
+    else:
+        shown = f"emotion {args.emotion or EMOTIONS[0]}{strength or ' at 1'}"
+    return shown if args.blink_rate == 1 else f"{shown}, blink rate x {args.blink_rate:g}"
+
+
+def _in_range(low: float, high: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected a number in [{low:g}, {high:g}], got {text}")
+        return value
+
+    return number
+
+
+def _odd(text: str) -> int:
+    try:
+        value = int(text)
+        Smoother(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected 0 or an odd number of frames from 3 on, got {text}") from None
     return value
 
 
@@ -322,14 +481,36 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--source", type=Path, required=True, help="picture with one face, or a video (its first frame)")
     parser.add_argument("--audio", type=Path, required=True, help="speech: a sound file or a video with sound")
     parser.add_argument("--out", type=Path, required=True, help="mp4 to write")
-    parser.add_argument("--emotion", choices=EMOTIONS, default="neutral")
+    parser.add_argument("--emotion", choices=EMOTIONS, help="what the face shows; neutral when nothing is said")
     parser.add_argument(
-        "--intensity", type=_intensity, default=1.0, help="strength of the emotion in [0, 1.5]; level 1, 2, 3 are 1/3, 2/3, 1"
+        "--intensity", type=_in_range(0, MOST_INTENSE), help="strength of the emotion in [0, 1.5]; level 1, 2, 3 are 1/3, 2/3, 1; default 1"
     )
+    parser.add_argument("--blend", choices=EMOTIONS, help="second emotion; the face lies between the two")
+    parser.add_argument("--blend-share", type=_in_range(0, 1), help="share of the second emotion in [0, 1]; default 0.5")
+    parser.add_argument("--schedule", type=Path, help="CSV of emotions over time: second,emotion,intensity (docs/control.md)")
+    parser.add_argument("--emotion-from", type=Path, help="video with sound of somebody talking, whose emotion is inferred and shown")
+    parser.add_argument(
+        "--emotion-neutral",
+        type=Path,
+        help="needed with --emotion-from: a neutral video of the same person",
+    )
+    parser.add_argument(
+        "--transfer", choices=("latents", "label"), default="latents",
+        help="with --emotion-from: play the video's latents back as far as they go, or take over emotion and intensity only",
+    )  # fmt: skip
+    parser.add_argument(
+        "--blink-rate", type=_in_range(0, MOST_BLINKS), default=1.0,
+        help="factor of how often the sampled face blinks, in [0, 3]: 0 for never, 1 as sampled; only the lids change",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another motion for the same speech")
+    parser.add_argument("--pose-seed", type=int, help="seed of the head motion alone; --seed when not given")
+    parser.add_argument("--blink-seed", type=int, help="seed of what --blink-rate draws; --seed when not given")
     parser.add_argument("--temperature", type=float, help="factor of the motion's randomness; the run's own when not given")
     parser.add_argument(
         "--pose", default=SAMPLED, help="sampled (from the speech), still (as in the portrait), or a video whose head motion is followed"
+    )
+    parser.add_argument(
+        "--smooth-pose", type=_odd, default=0, help="frames of Savitzky-Golay smoothing of a sampled head motion; 0, the default: none"
     )
     parser.add_argument(
         "--config", type=Path, nargs="*", default=[], help="overlays of the run whose models are used, e.g. configs/clips.yaml"

@@ -10,15 +10,19 @@ import yaml
 from PIL import Image
 from tiny_models import SIZE, write_models
 
+from flowvqtalker.constants import EMOTIONS
 from flowvqtalker.face import make_face_model
 from flowvqtalker.face.camera import Camera, project
+from flowvqtalker.face.expressions import EXPRESSION_INDEX
 from flowvqtalker.fit.basis import basis_of
+from flowvqtalker.flow.control import one_emotion, schedule
+from flowvqtalker.flow.sampling import MotionRequest
 from flowvqtalker.landmarks.schema import Detections, join_detections
 from pipeline.cli import animate as cli
 from pipeline.errors import PipelineError
 from pipeline.media import probe, read_video, write_sound, write_video
 from pipeline.params import validate_section
-from pipeline.synthesis import Models, check_length, write_synthetic
+from pipeline.synthesis import Models, check_length, sample_motion, speech_windows, write_synthetic
 
 #: A coloured disc stands for a face; its colour tells the landmarker below where a face is.
 FACE = (210, 160, 130)
@@ -93,6 +97,81 @@ def test_a_still_head_keeps_the_pose_of_the_portrait(studio, speech):
     assert np.array_equal(made.beta, sampled.beta)  # head and face are drawn apart
 
 
+def test_motion_is_that_of_the_step_generate(studio, speech):
+    """What the command streams and what the pipeline rolls out in one go are the same face, so that a row of a table can be repeated."""
+    made = cli.perform(studio, portrait((120, 80, 50)), speech, emotion="fear", intensity=0.5, seed=9)
+    start = (torch.from_numpy(part) for part in (made.source.beta, made.source.pose))
+    cfg, request = studio.params["generate"], MotionRequest(speech_windows(speech, 11), *start, 4, 0.5, 9)
+    beta = sample_motion(studio.models.expflow, [request], temperature=cfg.temperature, guidance=cfg.emotion_guidance, batch=1)[0]
+    pose = sample_motion(studio.models.poseflow, [request], temperature=cfg.pose_temperature, batch=1)[0]
+    np.testing.assert_allclose(made.beta, beta, atol=1e-4)
+    np.testing.assert_allclose(made.pose, pose, atol=1e-4)
+
+
+def test_sources_of_motion_do_not_touch_each_other(studio, monkeypatch):
+    """Blinks, head and emotion are asked for apart: each changes its own coefficients, the others stay bit for bit."""
+    spread = studio.models.expflow.r_sd.clone()
+    spread[[EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]] = 0.3  # an untrained flow blinks all the time: leave room
+    monkeypatch.setitem(studio.models.expflow._buffers, "r_sd", spread)
+    picture, sound = portrait((120, 80, 50)), (0.3 * np.sin(np.arange(640 * 150) * 0.2)).astype(np.float32)
+    lids = [EXPRESSION_INDEX["eyeBlink_L"], EXPRESSION_INDEX["eyeBlink_R"]]
+    others = [i for i in range(53) if i not in lids]
+    first = cli.perform(studio, picture, sound, emotion="happy", seed=1)
+    for rate in (0.0, 2.0):
+        made = cli.perform(studio, picture, sound, emotion="happy", seed=1, blink_rate=rate)
+        again = cli.perform(studio, picture, sound, emotion="happy", seed=1, blink_rate=rate)
+        assert np.array_equal(made.beta[:, others], first.beta[:, others]) and np.array_equal(made.pose, first.pose)
+        assert not np.array_equal(made.beta, first.beta) and np.array_equal(made.beta, again.beta)
+        assert made.notes[0].startswith("blinks: ") and not first.notes
+    other_draws = cli.perform(studio, picture, sound, emotion="happy", seed=1, blink_rate=2.0, blink_seed=5)
+    assert np.array_equal(other_draws.beta[:, others], first.beta[:, others]) and not np.array_equal(other_draws.beta, made.beta)
+    head = cli.perform(studio, picture, sound, emotion="happy", seed=1, pose_seed=2)
+    assert np.array_equal(head.beta, first.beta) and not np.array_equal(head.pose, first.pose)
+    face = cli.perform(studio, picture, sound, track=schedule([(0, "happy", 1), (1, "sad", 1)]), seed=1)
+    assert np.array_equal(face.pose, first.pose) and not np.array_equal(face.beta, first.beta)
+    smooth = cli.perform(studio, picture, sound, emotion="happy", seed=1, smooth_pose=13)
+    assert np.array_equal(smooth.beta, first.beta) and smooth.pose.shape == first.pose.shape
+    assert np.abs(np.diff(smooth.pose, 2, axis=0)).mean() < 0.7 * np.abs(np.diff(first.pose, 2, axis=0)).mean()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> tuple[Path, Path]:
+    """A talking video and a neutral one of the same person."""
+    folder = tmp_path_factory.mktemp("reference")
+    sound = (0.3 * np.sin(np.arange(640 * 6) * 0.3)).astype(np.float32)
+    write_video(folder / "talks.mp4", np.stack([portrait((100 + step, 80, 45)) for step in range(6)]), sound=sound, crf=4)
+    write_video(folder / "calm.mp4", np.stack([portrait((100, 80, 45))] * 12), crf=4)
+    return folder / "talks.mp4", folder / "calm.mp4"
+
+
+def test_the_emotion_of_a_video_is_taken_over(studio, speech, reference):
+    picture, (talks, calm) = portrait((120, 80, 50)), reference
+    wishes = {"emotion_from": talks, "emotion_neutral": calm}
+    reading = cli.read_reference(studio, talks, calm)
+    assert reading.latents.shape[0] == 6 and reading.emotion in EMOTIONS
+    played, other_seed = (cli.perform(studio, picture, speech, **wishes, seed=seed) for seed in (1, 2))
+    assert f"read as {reading.emotion}" in played.notes[0] and "6 of 11 frames played back" in played.notes[0]
+    assert np.array_equal(played.beta[:6], other_seed.beta[:6]) and not np.array_equal(played.beta[6:], other_seed.beta[6:])
+    label = cli.perform(studio, picture, speech, **wishes, replay=False, seed=1)
+    same = cli.perform(studio, picture, speech, track=one_emotion(reading.emotion, reading.intensity), seed=1)
+    assert np.array_equal(label.beta, same.beta) and np.array_equal(label.pose, played.pose)
+
+
+def test_references_that_cannot_be_read_are_refused(studio, speech, reference, tmp_path):
+    talks, calm = reference
+    write_video(tmp_path / "short.mp4", np.stack([portrait((100, 80, 45))] * 3))
+    for file, neutral, message in (
+        (calm, calm, r"calm\.mp4: the file holds no sound"),
+        (tmp_path / "none.mp4", calm, r"none\.mp4: no such file"),
+        (talks, tmp_path / "none.mp4", r"none\.mp4: no such file"),
+        (talks, tmp_path / "short.mp4", r"short\.mp4: 3 frames show a face, 10 are needed"),
+    ):
+        with pytest.raises(PipelineError, match=message):
+            cli.read_reference(studio, file, neutral)
+    with pytest.raises(PipelineError, match="tells the person's own face"):
+        cli.perform(studio, portrait((120, 80, 50)), speech, emotion_from=talks)
+
+
 def test_frames_do_not_depend_on_the_pieces_they_are_rendered_in(studio, speech, monkeypatch):
     made = cli.perform(studio, portrait((120, 80, 50)), speech, emotion="angry")
     whole = np.concatenate(list(cli.render(studio, made)))
@@ -149,7 +228,13 @@ def test_a_small_face_behind_does_not_disturb(studio):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"), [({"emotion": "bored"}, "emotion: expected one of neutral"), ({"intensity": 1.6}, "intensity")]
+    ("values", "message"),
+    [
+        ({"emotion": "bored"}, "emotion: expected one of neutral"),
+        ({"intensity": 1.6}, "intensity"),
+        ({"blink_rate": 4.0}, r"blink rate: expected a factor in \[0, 3\], got 4"),
+        ({"smooth_pose": 4}, "odd number of frames"),
+    ],
 )
 def test_wrong_wishes_are_refused(studio, speech, values, message):
     with pytest.raises(ValueError, match=message):
@@ -178,6 +263,23 @@ def test_the_command_writes_a_video_that_says_what_it_is(studio, speech, tmp_pat
     assert "synthetic" in info.metadata["comment"].lower() and "sad" in info.metadata["comment"] and info.has_sound
     assert read_video(tmp_path / "out.mp4")[0].shape == (11, SIZE, SIZE, 3)
     assert "11 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--intensity", "2"], r"--intensity: expected a number in [0, 1.5], got 2"),
+        (["--blend-share", "x"], r"--blend-share: expected a number in [0, 1], got x"),
+        (["--blink-rate", "nan"], r"--blink-rate: expected a number in [0, 3], got nan"),
+        (["--smooth-pose", "4"], r"--smooth-pose: expected 0 or an odd number of frames from 3 on, got 4"),
+    ],
+)
+def test_options_out_of_range_are_named(words, message, capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    with pytest.raises(SystemExit):
+        parser.parse_args(["animate", "--source", "a.png", "--audio", "a.wav", "--out", "a.mp4", *words])
+    assert message in capsys.readouterr().err
 
 
 def test_bad_files_are_named(studio, tmp_path):
