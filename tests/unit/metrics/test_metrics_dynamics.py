@@ -98,7 +98,7 @@ def test_low_pass_halves_the_power_at_its_cutoff():
 
 def test_low_passed_distance_sees_slow_differences_and_no_jitter():
     still, jitter = np.zeros((200, 4)), np.where(np.arange(200) % 2, 1.0, -1.0)[:, None] * np.ones(4)
-    assert dynamics.low_passed_distance(still, jitter, FPS, 3.0) < 0.02
+    assert dynamics.low_passed_distance(still, jitter, FPS, 3.0) < 0.05  # 2 without the low pass; what is left are the clip's ends
     assert dynamics.low_passed_distance(still, still + 0.5, FPS, 3.0) == pytest.approx(1.0)
     assert dynamics.low_passed_distance(still, still[:50] + 0.5, FPS, 3.0) == pytest.approx(1.0)
     assert np.isnan(dynamics.low_passed_distance(still[:0], still, FPS, 3.0))
