@@ -524,7 +524,7 @@ def run(args: argparse.Namespace) -> None:
             made = sample(args.root / "models" / "flow" / model, clips, each, pair, settings.emotion_guidance, settings.rollout_batch)
             models.append(
                 [
-                    Case(clip.identity, sentence, EMOTIONS[clip.emotion], one, [moves_of(*pieces, at, moving) for pieces in samples])
+                    Case(clip.identity, sentence, EMOTIONS[clip.emotion], one, [moves_of(beta, pose, at, moving) for beta, pose in samples])
                     for clip, sentence, one, samples in zip(clips, sentences, real, made, strict=True)
                 ]
             )
