@@ -1,0 +1,107 @@
+"""A conditional mixture in front of the flow steps, for dimensions whose next value has two likely places: closed lids stay or open.
+
+Affine couplings shift and scale; what is one hill in the latent stays close to one hill in the data. A lid that has just closed will be closed or on
+its way up in the next frame and hardly ever between, and one that is open stays or falls. This step makes such a conditional distribution normal
+before the affine steps see it (docs/decisions/0027-lids-in-rollouts.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+#: Largest absolute log of a component's scale: 0.22 to 4.5 standard deviations of a marginal.
+_SCALE_BOUND = 1.5
+#: Half the width of the interval that the inverse searches [marginal standard deviations], and its halvings.
+_REACH, _HALVINGS = 12.0, 34
+#: Weight and scale of a fixed wide component: without it, values far from all components would share one quantile and could not be told apart.
+_WIDE_WEIGHT, _WIDE_SCALE = 2e-3, 3.0
+
+
+class ConditionalMixture(nn.Module):
+    """e_d = normal quantile of F_d(x_d), with F_d a mixture of normals whose parameters come from the condition tokens and the chosen dimensions before d.
+
+    The other dimensions pass unchanged. Source: mixture-CDF couplings (Flow++, Ho et al., arXiv 1902.00275), with normal components, on few dimensions.
+
+    Args:
+        dims: Dimensions that are mapped, in the order in which they condition each other.
+        width: Width of the condition tokens.
+        heads: Weighted means of the tokens that a dimension sees.
+        components: Components of each mixture, at least 2.
+    """
+
+    def __init__(self, dims: Sequence[int], width: int, heads: int, components: int) -> None:
+        super().__init__()
+        if components < 2:
+            raise ValueError(f"components: a mixture needs at least 2, got {components}")
+        self.dims, self.components = list(dims), components
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, heads)
+        self.hidden = nn.ModuleList(nn.Linear(heads * width + before, width) for before in range(len(self.dims)))
+        self.out = nn.ModuleList(nn.Linear(width, 3 * components) for _ in self.dims)
+        for layer in self.out:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+            with torch.no_grad():  # components that start alike would stay alike
+                layer.bias[:components] = torch.linspace(-0.5, 0.5, components)
+
+    def _seen(self, tokens: Tensor) -> Tensor:
+        """(B, T, heads * width) weighted means of (B, T, n, width) tokens."""
+        tokens = self.norm(tokens)
+        return (torch.softmax(self.scores(tokens), -2).transpose(-1, -2) @ tokens).flatten(-2)
+
+    def _parameters_of(self, place: int, seen: Tensor, before: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, log-scales and log-weights (B, T, K + 1) float64 of one dimension."""
+        parts = [seen, *(value.unsqueeze(-1).to(seen).clamp(-6, 6) for value in before)]
+        raw = self.out[place](nn.functional.silu(self.hidden[place](torch.cat(parts, -1)))).double()
+        means, scales, weights = raw.split(self.components, -1)
+        zero = means.new_zeros(*means.shape[:-1], 1)
+        return (
+            torch.cat([means, zero], -1),
+            torch.cat([_SCALE_BOUND * torch.tanh(scales / _SCALE_BOUND), zero + math.log(_WIDE_SCALE)], -1),
+            torch.cat([torch.log_softmax(weights, -1) + math.log1p(-_WIDE_WEIGHT), zero + math.log(_WIDE_WEIGHT)], -1),
+        )
+
+    @staticmethod
+    def _quantile(x: Tensor, means: Tensor, scales: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Normal quantile e (B, T) of the share below x, and log de/dx."""
+        a = (x.unsqueeze(-1) - means) * (-scales).exp()
+        below, above = ((weights.exp() * torch.special.ndtr(side)).sum(-1) for side in (a, -a))
+        # The smaller tail is the exact one.
+        low = below < above
+        e = torch.special.ndtri(torch.where(low, below, above).clamp_max(0.5))
+        e = torch.where(low, e, -e)
+        return e, torch.logsumexp(weights - 0.5 * a.square() - scales, -1) + 0.5 * e.square()
+
+    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the chosen dimensions of x (B, T, D) given tokens (B, T, n, width); also log|det| (B, T)."""
+        seen, before, columns = self._seen(tokens), [], list(x.unbind(-1))
+        total = x.new_zeros(x.shape[:-1])
+        for place, dim in enumerate(self.dims):
+            value = columns[dim]
+            e, log_det = self._quantile(value.double(), *self._parameters_of(place, seen, before))
+            before.append(value)
+            columns[dim] = e.to(x)
+            total = total + log_det.to(x)
+        return torch.stack(columns, -1), total
+
+    def inverse(self, y: Tensor, tokens: Tensor) -> Tensor:
+        """Inverse of ``forward``, by halving an interval."""
+        seen, before, columns = self._seen(tokens), [], list(y.unbind(-1))
+        for place, dim in enumerate(self.dims):
+            parameters = self._parameters_of(place, seen, before)
+            wanted = columns[dim].double()
+            low, high = torch.full_like(wanted, -_REACH), torch.full_like(wanted, _REACH)
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (low + high)
+                under = self._quantile(middle, *parameters)[0] < wanted
+                low, high = torch.where(under, middle, low), torch.where(under, high, middle)
+            x = 0.5 * (low + high)
+            e, log_slope = self._quantile(x, *parameters)
+            step = (wanted - e) * (-log_slope).exp()  # what halving leaves is below 1e-9: one step of Newton ends it
+            columns[dim] = torch.where(step.abs() < 2 * _REACH * 0.5**_HALVINGS, x + step, x).to(y)
+            before.append(columns[dim])
+        return torch.stack(columns, -1)
