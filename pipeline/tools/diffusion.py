@@ -199,8 +199,8 @@ def fewest_steps(table: pd.DataFrame) -> int:
     return fewest
 
 
-def page_of(table: pd.DataFrame, training: dict[str, float], name: str) -> str:
-    """The page around the table."""
+def page_of(table: pd.DataFrame, training: dict[str, float], name: str, options: str = "") -> str:
+    """The page around the table; ``name`` is the flow's variant, ``options`` what the command was given beside folders."""
 
     def cell(value: Any, digits: int) -> str:
         return "" if pd.isna(value) else f"{value:.{digits}f}"
@@ -229,7 +229,7 @@ def page_of(table: pd.DataFrame, training: dict[str, float], name: str) -> str:
     factor = max(flow["frames_per_s"], chosen["frames_per_s"]) / min(flow["frames_per_s"], chosen["frames_per_s"])
     return f"""# The diffusion baseline
 
-Written by `python -m pipeline.tools.diffusion` from the run's flow `{name}`, its data and its conditioners; the numbers are also in [diffusion.csv](diffusion.csv). Why the sampler is our own: [0026](decisions/0026-own-ddim.md).
+Written by `python -m pipeline.tools.diffusion{options}` from the run's flow `{name}`, its data and its conditioners; the numbers are also in [diffusion.csv](diffusion.csv). Why the sampler is our own: [0026](decisions/0026-own-ddim.md).
 
 A denoiser over windows of 32 frames with the 16 frames before them as a condition (`flow/diffusion.py`), trained in {training["steps"]:.0f} steps ({training["cpu_s"]:.0f} s of one core; best on validation clips at step {training["best_step"]:.0f}).
 It models the flow's residual around the plan of the flow's conditioners, with the same source, emotion and sound. Parameters count the shared conditioners ({training["conditioners"]:,.0f}) on both sides.
@@ -301,7 +301,7 @@ def run(root: Path, variant: str, model: Path | None, takes: int, out: Path) -> 
     table = table_of(rows, test, flow, seed)
     print(table.round(3).to_string(index=False))
     write_text(out.with_suffix(".csv"), table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
-    write_text(out.with_suffix(".md"), page_of(table, training, variant))
+    write_text(out.with_suffix(".md"), page_of(table, training, variant, f" --clips {takes}" if takes else ""))
 
 
 def main() -> None:
