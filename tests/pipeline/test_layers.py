@@ -17,7 +17,7 @@ ADAPTERS = {
     "decord": "pipeline/media.py", "av": ("pipeline/media.py", "pipeline/footage.py"), "espeakng_loader": "src/flowvqtalker/speech/espeak.py",
     "mediapipe": "src/flowvqtalker/landmarks/mediapipe.py", "face_alignment": "src/flowvqtalker/landmarks/face_alignment.py",
     "feat": "src/flowvqtalker/experts/pyfeat.py", "pytorch3d": "src/flowvqtalker/render/pytorch3d.py", "mlflow": "pipeline/tracking.py",
-    "transformers": "src/flowvqtalker/audio/selfsupervised.py",
+    "transformers": "src/flowvqtalker/audio/selfsupervised.py", "diffusers": "src/flowvqtalker/flow/schedulers.py",
 }  # fmt: skip
 #: Lower layers know nothing of the upper ones.
 LOW = ("face", "render", "fit", "audio", "speech", "motion", "corpus")
