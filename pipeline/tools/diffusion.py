@@ -224,7 +224,7 @@ def page_of(table: pd.DataFrame, training: dict[str, float], name: str, options:
     flow = table.iloc[0]
     fewest = fewest_steps(table)
     chosen = table[table["ddim_steps"] == fewest].iloc[0]
-    most = int(table["ddim_steps"].max())
+    most = int(np.nanmax(table["ddim_steps"].to_numpy(dtype=float)))  # the flow and the real clips have none
     faster, slower = ("flow", "diffusion") if flow["frames_per_s"] > chosen["frames_per_s"] else ("diffusion", "flow")
     factor = max(flow["frames_per_s"], chosen["frames_per_s"]) / min(flow["frames_per_s"], chosen["frames_per_s"])
     return f"""# The diffusion baseline

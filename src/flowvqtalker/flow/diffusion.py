@@ -91,7 +91,8 @@ class DiffusionConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
         """Inverse of ``to_dict``."""
-        return cls(**(values | {"dilations": tuple(values["dilations"])}))
+        complete: dict[str, Any] = {**values, "dilations": tuple(values["dilations"])}
+        return cls(**complete)
 
 
 def config_for(flow: MotionFlow, dropout: float) -> DiffusionConfig:
@@ -112,8 +113,9 @@ class _Block(nn.Module):
         self.wide = nn.Conv1d(width, 2 * width, 3, padding=dilation, dilation=dilation)
         self.back = nn.Conv1d(2 * width, width, 1)
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.back.weight)
-        nn.init.zeros_(self.back.bias)
+        with torch.no_grad():
+            for parameter in self.back.parameters():
+                parameter.zero_()
 
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """(B, T, width) -> same."""

@@ -41,8 +41,9 @@ class ConditionalMixture(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, heads)
         self.hidden = nn.ModuleList(nn.Linear(heads * width + before, width) for before in range(len(self.dims)))
-        self.out = nn.ModuleList(nn.Linear(width, 3 * components) for _ in self.dims)
-        for layer in self.out:
+        layers = [nn.Linear(width, 3 * components) for _ in self.dims]
+        self.out = nn.ModuleList(layers)
+        for layer in layers:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
             with torch.no_grad():  # components that start alike would stay alike
