@@ -43,7 +43,7 @@ def _flow(values: dict, kind: str, **changes) -> MotionFlow:
     flow.low.fill_(0.0 if kind == "expression" else -0.3)
     flow.high.fill_(1.0 if kind == "expression" else 0.3)
     for parameter in flow.core.parameters():  # couplings start at zero, where no condition (sound, emotion) would move anything
-        parameter.data += 0.1 * torch.randn_like(parameter)
+        parameter.data += 0.03 * torch.randn_like(parameter)
     return flow.eval()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from flowvqtalker import metrics
 from flowvqtalker.metrics.base import Accumulator, MeanAccumulator
@@ -77,8 +78,12 @@ def test_what_the_page_names_exists():
     modules = {path.stem for path in Path(metrics.__file__).parent.glob("*.py")}
     names = re.findall(r"`([a-z_0-9]+)\.(\w+)`", PAGE.read_text(encoding="utf-8"))
     assert len(names) > 50
+    parameters = yaml.safe_load((PAGE.parents[1] / "params.yaml").read_text(encoding="utf-8"))["evaluate"]
     for module, name in names:
         if name in ("json", "csv", "pt"):  # a file
+            continue
+        if module == "evaluate":  # a parameter of the stage
+            assert name in parameters, f"{module}.{name}"
             continue
         assert module in modules, f"{module}.{name}"
         assert callable(getattr(importlib.import_module(f"flowvqtalker.metrics.{module}"), name, None)), f"{module}.{name}"
