@@ -99,6 +99,7 @@ def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> Flo
         features=coefficients, labels=N_EMOTIONS, steps=part.flow_steps, width=part.width, heads=part.heads, coupling=cfg.coupling,
         coupling_layers=cfg.coupling_layers, scale_bound=cfg.scale_bound, actnorm="shared" if pose else cfg.actnorm,
         prior="gaussian" if pose else cfg.prior, nu=cfg.nu, separation=cfg.separation,
+        mixture=0 if pose else cfg.lid_mixture,
     )  # fmt: skip
     return FlowConfig(
         kind="pose" if pose else "expression", model=cfg.model, coefficients=coefficients, stack=stack, tau=cfg.tau,

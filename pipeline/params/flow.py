@@ -57,6 +57,9 @@ class FlowParams(Section):
     prior: Literal["smm", "gmm", "gaussian"] = Field(description="latent of ExpFlow; smm and gmm have a component per emotion")
     nu: float = Field(gt=0, le=1000, description="degrees of freedom of the Student's t")
     separation: float = Field(ge=0, le=50, description="distance between two component means [component scales]")
+    lid_mixture: int = Field(
+        ge=0, le=8, description="normals in the conditional mixture that the lids pass in front of the flow steps; 0 for none"
+    )
     actnorm: Literal["multi", "shared"] = Field(description="multi: scale and bias per emotion")
     coupling: Literal["transformer", "lstm"] = Field(description="network inside the couplings")
     residual: bool = Field(description="model what the audio conditioner leaves over, rather than the change since the source frame")
@@ -107,4 +110,6 @@ class FlowParams(Section):
         ):
             if whole % part:
                 raise ValueError(f"{name}: {whole} is not a multiple of {part}")
+        if self.lid_mixture == 1:
+            raise ValueError("lid_mixture: 1 normal is no mixture; 0 for none, or at least 2")
         return self

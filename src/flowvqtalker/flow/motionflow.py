@@ -86,7 +86,7 @@ class FlowConfig:
     def from_dict(cls, values: dict[str, Any]) -> FlowConfig:
         """Inverse of ``to_dict``."""
         values = dict(values)
-        return cls(**(values | {"stack": StackConfig(**values["stack"]), "long_dims": tuple(values["long_dims"])}))
+        return cls(**(values | {"stack": StackConfig.from_dict(values["stack"]), "long_dims": tuple(values["long_dims"])}))
 
 
 @dataclass
@@ -247,11 +247,11 @@ class MotionFlow(nn.Module):
             return u, u.new_zeros(u.shape[:-1])
         return self.marginals.to_normal(u)
 
-    def from_normal(self, g: Tensor) -> Tensor:
-        """Innovations u of clamped g, for rollouts: times the gain that the calibration found."""
+    def from_normal(self, g: Tensor, gain: Tensor | None = None) -> Tensor:
+        """Innovations u of clamped g, for rollouts: times the gain, which is the one that the calibration found unless another is given."""
         g = g.clamp(-self.config.clamp, self.config.clamp)
         u = g if self.marginals is None else self.marginals.from_normal(g)
-        return u * self.gain
+        return u * (self.gain if gain is None else gain)
 
     def log_scale(self) -> float:
         """Sum over dimensions of log |dx / du|: turns a log-density of u into one of x."""

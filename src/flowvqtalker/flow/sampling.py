@@ -8,12 +8,13 @@ frame ever enters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowvqtalker.audio.mel import N_MELS, SILENCE, WINDOW_STEPS
 from flowvqtalker.checks import check_finite, check_shape
@@ -24,6 +25,8 @@ from flowvqtalker.seeding import numpy_generator
 
 #: Frames whose static tokens are embedded at once; bounds the memory of long rollouts, never changes a result.
 CHUNK_FRAMES = 256
+#: Frames behind which a rollout's step is traced, which takes as long as some hundred frames.
+EAGER_FRAMES = 50
 #: Largest intensity that can be asked for; training knows intensities up to 1.
 MOST_INTENSE = 1.5
 
@@ -76,8 +79,57 @@ class _Draws:
         return self.normal.standard_normal((frames, features)), self.radius.chisquare(self.nu, frames)
 
 
+class FrameStep(nn.Module):
+    """One frame of a rollout as a function of tensors alone, so that it can be traced once and run without Python.
+
+    Args:
+        flow: ExpFlow, PoseFlow or the regression, in eval mode; its weights must not change while the step is in use.
+    """
+
+    def __init__(self, flow: MotionFlow) -> None:
+        super().__init__()
+        self.flow = flow
+        core = flow.core
+        with torch.no_grad():
+            self.state = core.start() if isinstance(core, FlowStack) else StackState([None] * len(core.nets))
+
+    def forward(
+        self, static: Tensor, latent: Tensor, gain: Tensor, weights: Tensor, plan: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next frame.
+
+        Args:
+            static: (B, 1, m, width) static tokens.
+            latent: (B, 1, D) latent z; a regression does not look at it.
+            gain: (B, 1, D) factor of the innovations.
+            weights: (B, 1, E) emotion weights.
+            plan: (B, D) plan of the frame.
+            past: (B, lead, D) residuals of the frames before.
+
+        Returns:
+            Coefficients (B, C) and the past of the frame behind it (B, lead, D). What recurrent couplings carry stays in ``state``.
+        """
+        flow, core = self.flow, self.flow.core
+        padded = torch.cat([past, past.new_zeros(len(past), 1, past.shape[2])], 1)
+        tokens = flow.tokens(static, padded)
+        if isinstance(core, FlowStack):
+            g, self.state = core.inverse(latent, tokens, weights, self.state)
+            u = flow.from_normal(g, gain)
+        else:
+            u, states = core.step(tokens, self.state.couplings)
+            self.state = StackState(states)
+        r = (u * flow.u_sd + flow.predicted(padded))[:, 0]
+        c = flow.coefficients(plan + r * flow.r_sd)
+        # What the next frames see is what was really handed out, clamped to the bounds.
+        r = (flow.standardise(c) - plan) / flow.r_sd
+        return c, torch.cat([past[:, 1:], r.unsqueeze(1)], 1)
+
+
 class Rollout:
     """A running rollout of one flow over a batch of requests.
+
+    A frame is some hundred small operations whose cost is calling them. Behind EAGER_FRAMES frames the step is therefore traced; a flow whose
+    couplings are recurrent stays as it is.
 
     Args:
         flow: ExpFlow, PoseFlow or the regression, in eval mode.
@@ -97,13 +149,10 @@ class Rollout:
         latent_rho: float | None = None,
         guidance: float = 1.0,
     ) -> None:
-        self.flow, self.temperature = flow, temperature
-        self.rho = flow.config.latent_rho if latent_rho is None else latent_rho
         config = flow.config
         reference = flow.mean
         source = [r.beta0 if config.kind == "expression" else r.pose0 for r in requests]
-        self.x0 = flow.standardise(torch.stack(source).to(reference))
-        self.draws = [_Draws(r.seed, config.kind, config.stack.nu) for r in requests]
+        self._start(flow, torch.stack(source).to(reference), [r.seed for r in requests], temperature, latent_rho)
         labels = [r.emotion if r.emotion >= 0 else self._any_label(r.seed) for r in requests]
         intensity = torch.tensor([r.intensity for r in requests])
         self.weights = emotion_weights(torch.tensor(labels), intensity, config.stack.labels).to(reference)
@@ -122,11 +171,19 @@ class Rollout:
             guided.append(self._padded(plan))
         self.features, self.plan = torch.stack(features), torch.stack(guided)
         self.around = plan_around(torch.stack(plans))
-        rows, dims = self.x0.shape
-        self.past = self.x0.new_zeros(rows, flow.lead, dims)
-        self.noise: Tensor | None = None
-        self.state: StackState | None = None
         self.frame = 0
+
+    def _start(self, flow: MotionFlow, sources: Tensor, seeds: Sequence[int], temperature: float, latent_rho: float | None) -> None:
+        """What every rollout begins with, from the coefficients (B, C) of the source frames."""
+        self.flow, self.temperature = flow, temperature
+        self.rho = flow.config.latent_rho if latent_rho is None else latent_rho
+        self.x0 = flow.standardise(sources)
+        self.draws = [_Draws(seed, flow.config.kind, flow.config.stack.nu) for seed in seeds]
+        self.past = self.x0.new_zeros(len(seeds), flow.lead, self.x0.shape[1])
+        self.noise: Tensor | None = None
+        self.step: Callable[..., tuple[Tensor, Tensor]] = FrameStep(flow).train(flow.training)
+        self.traced = False
+        self.made = 0
 
     def _any_label(self, seed: int) -> int:
         return int(numpy_generator(seed, "label").integers(self.flow.config.stack.labels))
@@ -141,36 +198,44 @@ class Rollout:
         frames = min(frames, self.longest - first)
         part = slice(first, first + frames)
         static = flow.static_tokens(self.features[:, part], self.around[:, part], self.x0, self.weights)
+        plan, weights = self.plan[:, part], self.weights.unsqueeze(1)
+        latent, gain = self._latents(frames, weights)
+        # One piece of memory for all frames: a tensor for each would be what a long rollout leaves behind.
+        made = self.x0.new_empty(len(self.x0), frames, flow.config.coefficients)
+        for i in range(frames):
+            at = slice(i, i + 1)
+            inputs = (static[:, at], latent[:, at], gain[:, at], weights, plan[:, i], self.past)
+            if self.made >= EAGER_FRAMES and not self.traced:
+                self._trace(inputs)
+            made[:, i], self.past = self.step(*inputs)
+            self.made += 1
+        self.frame += frames
+        return made
+
+    def _trace(self, inputs: tuple[Tensor, ...]) -> None:
+        self.traced = True
+        if self.flow.config.stack.coupling != "transformer" or self.flow.training or not isinstance(self.step, FrameStep):
+            return
+        with warnings.catch_warnings():
+            # Shapes are the same in every frame, which is what the tracer's warnings are about.
+            warnings.simplefilter("ignore")
+            self.step = torch.jit.freeze(torch.jit.trace(self.step, inputs, check_trace=False))
+
+    def _latents(self, frames: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and gains (B, frames, D) of the next frames."""
         drawn = [draws.take(frames, self.x0.shape[1]) for draws in self.draws]
         normal = torch.from_numpy(np.stack([d[0] for d in drawn])).to(self.x0)
         chi_square = torch.from_numpy(np.stack([d[1] for d in drawn])).to(self.x0)
-        weights = self.weights.unsqueeze(1)
-        made = []
-        for i in range(frames):
-            padded = torch.cat([self.past, self.past.new_zeros(len(self.past), 1, self.past.shape[2])], 1)
-            tokens = flow.tokens(static[:, i : i + 1], padded)
-            u = self._innovation(tokens, normal[:, i : i + 1], chi_square[:, i : i + 1], weights)
-            plan = self.plan[:, first + i]
-            r = (u * flow.u_sd + flow.predicted(padded))[:, 0]
-            c = flow.coefficients(plan + r * flow.r_sd)
-            made.append(c)
-            # What the next frames see is what was really handed out, clamped to the bounds.
-            r = (flow.standardise(c) - plan) / flow.r_sd
-            self.past = torch.cat([self.past[:, 1:], r.unsqueeze(1)], 1)
-        self.frame += frames
-        return torch.stack(made, 1)
-
-    def _innovation(self, tokens: Tensor, normal: Tensor, chi_square: Tensor, weights: Tensor) -> Tensor:
-        core = self.flow.core
-        if isinstance(core, FlowStack):
-            self.noise = normal if self.noise is None else self.rho * self.noise + math.sqrt(1 - self.rho**2) * normal
-            z = core.prior.latent(self.noise, chi_square, weights, self.temperature)
-            g, self.state = core.inverse(z, tokens, weights, self.state)
-            return self.flow.from_normal(g)
-        states = [None] * len(core.nets) if self.state is None else self.state.couplings
-        u, states = core.step(tokens, states)
-        self.state = StackState(states)
-        return u
+        core, gain = self.flow.core, self.flow.gain.expand_as(normal)
+        if not isinstance(core, FlowStack):
+            return normal, gain
+        if self.rho:
+            steps = []
+            for one in normal.unbind(1):
+                self.noise = one if self.noise is None else self.rho * self.noise + math.sqrt(1 - self.rho**2) * one
+                steps.append(self.noise)
+            normal = torch.stack(steps, 1)
+        return core.prior.latent(normal, chi_square, weights, self.temperature), gain
 
 
 def rollout(

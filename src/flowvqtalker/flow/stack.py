@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowvqtalker.flow.coupling import ConditionBank, LstmCoupling, TransformerCoupling
+from flowvqtalker.flow.mixture import ConditionalMixture
 from flowvqtalker.flow.priors import Prior, PriorKind
 from flowvqtalker.flow.transforms import AffineCoupling, InvertibleLinear, MultiActNorm
 
@@ -30,6 +31,8 @@ class StackConfig:
         prior: ``smm``, ``gmm`` or ``gaussian``.
         nu: Degrees of freedom of the Student's t.
         separation: Distance between component means, in component scales.
+        mixture_dims: Features that a conditional mixture of normals maps in front of the steps (the lids).
+        mixture: Its components; 0 for no such map.
     """
 
     features: int
@@ -44,6 +47,13 @@ class StackConfig:
     prior: PriorKind
     nu: float
     separation: float
+    mixture_dims: tuple[int, ...] = ()
+    mixture: int = 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StackConfig:
+        """Inverse of ``dataclasses.asdict``, behind a round through a file."""
+        return cls(**(values | {"mixture_dims": tuple(values.get("mixture_dims", ()))}))
 
 
 class _Step(nn.Module):
@@ -91,10 +101,17 @@ class FlowStack(nn.Module):
         attention_layers = config.coupling_layers if config.coupling == "transformer" else 0
         self.bank = ConditionBank(config.steps, attention_layers, config.width, config.heads)
         self.steps = nn.ModuleList(_Step(config, generator) for _ in range(config.steps))
+        self.mixture = (
+            ConditionalMixture(config.mixture_dims, config.width, config.heads, config.mixture)
+            if config.mixture and config.mixture_dims
+            else None
+        )
 
     @torch.no_grad()
     def initialise(self, x: Tensor, tokens: Tensor, weights: Tensor) -> None:
         """Data-dependent initialisation of every actnorm, step after step, on (B, T, D) frames."""
+        if self.mixture is not None:
+            x, _ = self.mixture(x, tokens)
         conditions = self.bank(tokens)
         spread = weights.expand(*x.shape[:-1], weights.shape[-1])
         for step, condition in zip(self.steps, conditions, strict=True):
@@ -115,6 +132,8 @@ class FlowStack(nn.Module):
             z (B, T, D) and log|det dz/dx| (B, T).
         """
         total = x.new_zeros(x.shape[:-1])
+        if self.mixture is not None:
+            x, total = self.mixture(x, tokens)
         for step, condition in zip(self.steps, self.bank(tokens), strict=True):
             x, one = step.actnorm(x, weights)
             x, two = step.linear(x)
@@ -136,6 +155,8 @@ class FlowStack(nn.Module):
             z, couplings[k] = step.coupling.inverse(z, conditions[k], state.couplings[k])
             z = step.linear.inverse(z, state.inverses[k])
             z = step.actnorm.inverse(z, weights)
+        if self.mixture is not None:
+            z = self.mixture.inverse(z, tokens)
         return z, StackState(couplings, state.inverses)
 
     def log_prob(self, x: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:

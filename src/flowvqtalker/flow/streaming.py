@@ -21,8 +21,8 @@ from flowvqtalker.constants import FPS_HZ, N_EMOTIONS, SAMPLES_PER_FRAME
 from flowvqtalker.flow.conditioner import emotion_weights
 from flowvqtalker.flow.control import EmotionTrack, one_emotion
 from flowvqtalker.flow.motionflow import PLAN_OFFSETS, MotionFlow
-from flowvqtalker.flow.sampling import CHUNK_FRAMES, Rollout, _Draws
-from flowvqtalker.flow.stack import FlowStack, StackState
+from flowvqtalker.flow.sampling import CHUNK_FRAMES, Rollout
+from flowvqtalker.flow.stack import FlowStack
 
 
 class WindowStream:
@@ -215,23 +215,17 @@ class MotionStream(Rollout):
     def __init__(
         self, flow: MotionFlow, rows: Sequence[StreamRow], temperature: float = 1.0, latent_rho: float | None = None, guidance: float = 1.0
     ) -> None:
-        # Rollout.__init__ encodes whole clips; its steps (``advance``) read the attributes below, which are set piece by piece here.
-        self.flow, self.temperature = flow, temperature
-        self.rho = flow.config.latent_rho if latent_rho is None else latent_rho
+        # Rollout.__init__ encodes whole clips; its ``advance`` reads features, plan and weights, which are set piece by piece here.
         if flow.config.stack.labels != N_EMOTIONS:
             raise ValueError(f"labels: expected a flow of {N_EMOTIONS} emotions, got one of {flow.config.stack.labels}")
         for row in rows:
             check_shape("source", row.source, (flow.config.coefficients,))
             if row.latents is not None:
                 check_shape("latents", row.latents, (None, flow.config.stack.features))
-        self.x0 = flow.standardise(torch.stack([row.source for row in rows]).to(flow.mean))
-        self.draws = [_Draws(row.seed, flow.config.kind, flow.config.stack.nu) for row in rows]
-        self.past = self.x0.new_zeros(len(rows), flow.lead, self.x0.shape[1])
-        self.noise: Tensor | None = None
-        self.state: StackState | None = None
+        sources = torch.stack([row.source for row in rows]).to(flow.mean)
+        self._start(flow, sources, [row.seed for row in rows], temperature, latent_rho)
         self.conditions = [_Conditions(flow, row, self.x0[i : i + 1], guidance) for i, row in enumerate(rows)]
         self.latents = [None if row.latents is None else row.latents.to(self.x0) for row in rows]
-        self.made = 0
 
     @property
     def lookahead(self) -> int:
@@ -277,23 +271,18 @@ class MotionStream(Rollout):
                 pieces.append(self.advance(stop - start))
         return torch.cat(pieces, 1)
 
-    def _innovation(self, tokens: Tensor, normal: Tensor, chi_square: Tensor, weights: Tensor) -> Tensor:
-        frame, core = self.made, self.flow.core
-        self.made += 1
-        given = [frame < len(latents) if latents is not None else False for latents in self.latents]
-        if not any(given) or not isinstance(core, FlowStack):
-            return super()._innovation(tokens, normal, chi_square, weights)
-        # The draws go on underneath, so that the frames behind the latents are those of the same seed.
-        noise = normal if self.noise is None else self.rho * self.noise + (1 - self.rho**2) ** 0.5 * normal
-        self.noise = noise
-        z = core.prior.latent(noise, chi_square, weights, self.temperature)
-        replay = torch.tensor(given, device=z.device).view(-1, 1, 1)
-        rows = [latents[frame] if use and latents is not None else z[i, 0] for i, (use, latents) in enumerate(zip(given, self.latents))]
-        z = torch.where(replay, core.prior.mean(weights) + torch.stack(rows).unsqueeze(1), z)
-        g, self.state = core.inverse(z, tokens, weights, self.state)
-        u = self.flow.from_normal(g)
-        # Measured latents are no draws: the gain that calibrates a rollout's own noise would keep them from giving back what was measured.
-        return torch.where(replay, u / self.flow.gain, u)
+    def _latents(self, frames: int, weights: Tensor) -> tuple[Tensor, Tensor]:
+        # The draws go on underneath given latents, so that the frames behind them are those of the same seed.
+        z, gain = super()._latents(frames, weights)
+        core = self.flow.core
+        if isinstance(core, FlowStack):
+            gain = gain.clone()
+            for row, latents in enumerate(self.latents):
+                given = latents[self.made : self.made + frames] if latents is not None else z.new_zeros(0, z.shape[2])
+                z[row, : len(given)] = core.prior.mean(weights[row]) + given
+                # Measured latents are no draws: the gain that calibrates a rollout's own noise would keep them from giving back what was measured.
+                gain[row, : len(given)] = 1.0
+        return z, gain
 
 
 def stream(

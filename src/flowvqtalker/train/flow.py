@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowvqtalker.audio.mel import N_MELS
+from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.flow.conditioner import AudioEncoder, Conditioner, emotion_weights
 from flowvqtalker.flow.diagnostics import request_of
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
@@ -393,9 +394,10 @@ def make_flow(config: FlowConfig, clips: Sequence[MotionClip], min_sd: float) ->
     watched = lid_positions(kept, config.coefficients) if config.kind == "expression" else ()
     long_frames = config.long_frames if watched else 0
     folds = len(folds_of(clips, config.conditioners)) if config.conditioners else 0
-    config = replace(
-        config, stack=replace(config.stack, features=len(kept)), long_dims=watched, long_frames=long_frames, conditioners=folds
-    )
+    # Without lids of its own a face model has nothing that needs two hills.
+    lids = watched if config.coefficients == len(EXPRESSIONS) else ()
+    stack = replace(config.stack, features=len(kept), mixture_dims=lids, mixture=config.stack.mixture if lids else 0)
+    config = replace(config, stack=stack, long_dims=watched, long_frames=long_frames, conditioners=folds)
     torch.manual_seed(config.seed)
     flow = MotionFlow(config)
     fit_standardisation(flow, clips, kept)
