@@ -99,7 +99,7 @@ def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> Flo
         features=coefficients, labels=N_EMOTIONS, steps=part.flow_steps, width=part.width, heads=part.heads, coupling=cfg.coupling,
         coupling_layers=cfg.coupling_layers, scale_bound=cfg.scale_bound, actnorm="shared" if pose else cfg.actnorm,
         prior="gaussian" if pose else cfg.prior, nu=cfg.nu, separation=cfg.separation,
-        mixture=0 if pose else cfg.lid_mixture,
+        mixture=0 if pose else cfg.lids.mixture, mixture_dropout=cfg.lids.dropout,
     )  # fmt: skip
     return FlowConfig(
         kind="pose" if pose else "expression", model=cfg.model, coefficients=coefficients, stack=stack, tau=cfg.tau,
@@ -127,13 +127,13 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
             motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain,
             mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
-            calibration_rounds=cfg.calibration_rounds,
+            calibration_rounds=cfg.calibration_rounds, lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay,
         )  # fmt: skip
         seed = replicate_seed(cfg.replicate, ctx.seed, "flow", kind)
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]
         trained = fit_motion(
             flow_config(cfg, kind, coefficients, seed % 2**31), train, val, settings, conditioner_loop=loop_config(cfg.conditioner.training),
-            flow_loop=loop_config(part.training), seed=seed, hooks=PhaseHooks(folder, conditioner_folder(ctx)),
+            flow_loop=loop_config(part.training), lid_loop=loop_config(cfg.lids.training), seed=seed, hooks=PhaseHooks(folder, conditioner_folder(ctx)),
         )  # fmt: skip
         name = {"expression": "expflow", "pose": "poseflow"}[kind] if cfg.model == "flow" else "regression"
         files[f"{name}.pt"] = motion_state(trained.flow)

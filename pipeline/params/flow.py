@@ -34,6 +34,20 @@ class ConditionerParams(Section):
     training: FlowLoopParams
 
 
+class LidParams(Section):
+    """The lids' own factor of ExpFlow's density, a conditional mixture of normals; ``batch`` of its training counts frames."""
+
+    mixture: int = Field(ge=0, le=8, description="normals in the mixture, at least 2; 0 leaves the lids to the flow steps")
+    dropout: float = Field(ge=0, lt=1, description="dropout of what it sees of the encoded conditions")
+    training: FlowLoopParams
+
+    @model_validator(mode="after")
+    def _is_a_mixture(self) -> LidParams:
+        if self.mixture == 1:
+            raise ValueError("mixture: 1 normal is no mixture; 0 for none, or at least 2")
+        return self
+
+
 class PoseParams(Section):
     """PoseFlow where it differs from ExpFlow; its latent is one Gaussian and it sees no emotion."""
 
@@ -57,9 +71,6 @@ class FlowParams(Section):
     prior: Literal["smm", "gmm", "gaussian"] = Field(description="latent of ExpFlow; smm and gmm have a component per emotion")
     nu: float = Field(gt=0, le=1000, description="degrees of freedom of the Student's t")
     separation: float = Field(ge=0, le=50, description="distance between two component means [component scales]")
-    lid_mixture: int = Field(
-        ge=0, le=8, description="normals in the conditional mixture that the lids pass in front of the flow steps; 0 for none"
-    )
     actnorm: Literal["multi", "shared"] = Field(description="multi: scale and bias per emotion")
     coupling: Literal["transformer", "lstm"] = Field(description="network inside the couplings")
     residual: bool = Field(description="model what the audio conditioner leaves over, rather than the change since the source frame")
@@ -97,6 +108,7 @@ class FlowParams(Section):
     window: int = Field(ge=2, le=1000, description="frames of a training window")
     conditioner: ConditionerParams
     training: FlowLoopParams
+    lids: LidParams
     pose: PoseParams
     variants: dict[str, dict[str, Any] | None] = Field(description="named overlays of this section, one model each")
 
@@ -110,6 +122,4 @@ class FlowParams(Section):
         ):
             if whole % part:
                 raise ValueError(f"{name}: {whole} is not a multiple of {part}")
-        if self.lid_mixture == 1:
-            raise ValueError("lid_mixture: 1 normal is no mixture; 0 for none, or at least 2")
         return self

@@ -61,6 +61,35 @@ def test_stack_round_trip(coupling, actnorm):
     assert (stack.inverse(z, tokens.float(), weights.float())[0] - x.float()).abs().max() < 1e-4
 
 
+def test_a_stack_with_lids_apart_is_exact():
+    config = replaced(mixture_dims=(2, 5), mixture=3)
+    stack = shake(FlowStack(config, 1))
+    x, tokens, weights = inputs(config)
+    z, log_det = stack(x, tokens, weights)
+    assert (stack.inverse(z, tokens, weights)[0] - x).abs().max() < 1e-10
+    for row, frame in ((0, 0), (2, 3)):
+        one = (tokens[row : row + 1, frame : frame + 1], weights[row : row + 1])
+        jacobian = torch.autograd.functional.jacobian(lambda v, one=one: stack(v.view(1, 1, -1), *one)[0].flatten(), x[row, frame])
+        assert log_det[row, frame].item() == pytest.approx(torch.linalg.slogdet(jacobian)[1].item(), abs=1e-8)
+    # Lids do not depend on the others; the others do on the lids.
+    other = x.clone()
+    other[..., 0] += 1
+    assert torch.equal(stack(other, tokens, weights)[0][..., [2, 5]], z[..., [2, 5]])
+    other = x.clone()
+    other[..., 2] += 1
+    assert not torch.allclose(stack(other, tokens, weights)[0][..., 0], z[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["smm", "gmm", "gaussian"])
+def test_dimensions_apart_are_standard_normal(kind):
+    prior = Prior(kind, 7, 4, 5.0, 5.0, torch.Generator().manual_seed(1), apart=(2, 5))
+    alone = Prior(kind, 5, 4, 5.0, 5.0, torch.Generator().manual_seed(1))
+    z, weights = 3 * torch.randn(2, 6, 7), torch.eye(4)[[1, 3]].unsqueeze(1)
+    rest = [0, 1, 3, 4, 6]
+    expected = alone.log_prob(z[..., rest], weights).numpy() + stats.norm.logpdf(z[..., [2, 5]].numpy()).sum(-1)
+    np.testing.assert_allclose(prior.log_prob(z, weights).numpy(), expected, atol=1e-9)
+
+
 @given(seed=st.integers(0, 2**31), features=st.integers(2, 9), bound=st.floats(0.1, 2.0))
 @settings(max_examples=15, deadline=None)
 def test_each_map_inverts_and_its_log_determinant_is_the_jacobians(seed, features, bound):

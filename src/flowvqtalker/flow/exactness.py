@@ -187,7 +187,9 @@ def mixture_error(flow: MotionFlow, clip: MotionClip, frames: int) -> float:
             tokens = flow.tokens(flow.static_tokens(features, window.plan, window.x0, row.unsqueeze(0)), past)
             u = flow.innovations(past)
         weights, mean = row.view(1, 1, -1), core.prior.means[label].numpy()
-        reference = _scipy_prior(config.stack.prior, mean, config.stack.nu)
+        apart = list(config.stack.apart)
+        rest = [d for d in range(config.stack.features) if d not in apart]
+        reference = _scipy_prior(config.stack.prior, mean[rest], config.stack.nu)
         total = 0.0
         for t in range(frames):
 
@@ -197,7 +199,10 @@ def mixture_error(flow: MotionFlow, clip: MotionClip, frames: int) -> float:
             jacobian = torch.autograd.functional.jacobian(latent, u[0, t])
             assert isinstance(jacobian, Tensor)
             with torch.no_grad():
-                total += float(reference.logpdf(latent(u[0, t]).numpy())) + float(torch.linalg.slogdet(jacobian)[1])
+                z = latent(u[0, t]).numpy()
+                total += (
+                    float(reference.logpdf(z[rest])) + float(stats.norm.logpdf(z[apart]).sum()) + float(torch.linalg.slogdet(jacobian)[1])
+                )
         each.append(total)
     return abs(found - float(np.asarray(special.logsumexp(each))) + math.log(len(each)))
 

@@ -1,23 +1,23 @@
-"""A conditional mixture in front of the flow steps, for dimensions whose next value has two likely places: closed lids stay or open.
+"""A conditional mixture for features whose next value has two likely places: closed lids stay or open.
 
 Affine couplings shift and scale; what is one hill in the latent stays close to one hill in the data. A lid that has just closed will be closed or on
-its way up in the next frame and hardly ever between, and one that is open stays or falls. This step makes such a conditional distribution normal
-before the affine steps see it (docs/decisions/0027-lids-in-rollouts.md).
+its way up in the next frame and hardly ever between, and one that is open stays or falls (docs/decisions/0027-lids-in-rollouts.md).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-#: Largest absolute log of a component's scale: 0.22 to 4.5 standard deviations of a marginal.
-_SCALE_BOUND = 1.5
+#: Middle and half range of the log of a component's scale: 0.05 to 2.7 standard deviations of a marginal. Both lids move as one to a few hundredths.
+_SCALE_MIDDLE, _SCALE_RANGE = -1.0, 2.0
+#: Largest absolute mean of a component.
+_MEAN_BOUND = 6.0
 #: Half the width of the interval that the inverse searches [marginal standard deviations]; how often, and in how many parts, it is divided.
-_REACH, _ROUNDS, _PARTS = 12.0, 2, 64
-#: Steps of Newton that end the search: three lead from the 6e-3 that are left to 1e-10, since no component is narrower than _SCALE_BOUND lets it be.
+_REACH, _ROUNDS, _PARTS = 24.0, 2, 64
+#: Steps of Newton that end the search: three lead from the 1e-2 that are left to 1e-10, since no component is much narrower.
 _NEWTON = 4
 #: Density of a normal at its mean.
 _NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
@@ -26,27 +26,32 @@ _WIDE_WEIGHT, _WIDE_SCALE = 2e-3, 3.0
 
 
 class ConditionalMixture(nn.Module):
-    """e_d = normal quantile of F_d(x_d), with F_d a mixture of normals whose parameters come from the condition tokens and the chosen dimensions before d.
+    """e_d = normal quantile of F_d(x_d), with F_d a mixture of normals whose parameters come from the condition tokens and the features before d.
 
-    The other dimensions pass unchanged. Source: mixture-CDF couplings (Flow++, Ho et al., arXiv 1902.00275), with normal components, on few dimensions.
+    The last condition token enters as it is, the others by weighted means of them. Source: mixture-CDF couplings (Flow++, Ho et al., arXiv
+    1902.00275), with normal components, on few features.
 
     Args:
-        dims: Dimensions that are mapped, in the order in which they condition each other.
+        features: L; each is conditioned on those before it.
         width: Width of the condition tokens.
-        heads: Weighted means of the tokens that a dimension sees.
+        heads: Weighted means of the tokens that a feature sees.
         components: Components of each mixture, at least 2.
+        dropout: Dropout of the weighted means; the last token is never dropped.
     """
 
-    def __init__(self, dims: Sequence[int], width: int, heads: int, components: int) -> None:
+    def __init__(self, features: int, width: int, heads: int, components: int, dropout: float = 0.0) -> None:
         super().__init__()
         if components < 2:
             raise ValueError(f"components: a mixture needs at least 2, got {components}")
-        self.dims, self.components = list(dims), components
+        self.features, self.components = features, components
         self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
         self.scores = nn.Linear(width, heads)
-        self.hidden = nn.ModuleList(nn.Linear(heads * width + before, width) for before in range(len(self.dims)))
-        layers = [nn.Linear(width, 3 * components) for _ in self.dims]
+        self.hidden = nn.ModuleList(nn.Linear((heads + 1) * width + before, width) for before in range(features))
+        layers = [nn.Linear(width, 3 * components) for _ in range(features)]
         self.out = nn.ModuleList(layers)
+        # One lid is as far as the other one: without a straight way a small network learns that only roughly.
+        self.link = nn.Parameter(torch.zeros(features, features))
         for layer in layers:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -54,19 +59,24 @@ class ConditionalMixture(nn.Module):
                 layer.bias[:components] = torch.linspace(-0.5, 0.5, components)
 
     def _seen(self, tokens: Tensor) -> Tensor:
-        """(B, T, heads * width) weighted means of (B, T, n, width) tokens."""
-        tokens = self.norm(tokens)
-        return (torch.softmax(self.scores(tokens), -2).transpose(-1, -2) @ tokens).flatten(-2)
+        """(B, T, (heads + 1) * width) weighted means of (B, T, n, width) tokens but the last one, and that one."""
+        encoded, own = self.norm(tokens[:, :, :-1]), tokens[:, :, -1]
+        means = (torch.softmax(self.scores(encoded), -2).transpose(-1, -2) @ encoded).flatten(-2)
+        return torch.cat([self.dropout(means), own], -1)
 
     def _parameters_of(self, place: int, seen: Tensor, before: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, log-scales and log-weights (B, T, K + 1) float64 of one dimension."""
-        parts = [seen, *(value.unsqueeze(-1).to(seen).clamp(-6, 6) for value in before)]
-        raw = self.out[place](nn.functional.silu(self.hidden[place](torch.cat(parts, -1)))).double()
-        means, scales, weights = raw.split(self.components, -1)
+        """Means, log-scales and log-weights (B, T, K + 1) float64 of one feature."""
+        known = torch.stack(before, -1).to(seen).clamp(-6, 6) if before else seen[..., :0]
+        raw = self.out[place](nn.functional.silu(self.hidden[place](torch.cat([seen, known], -1))))
+        means, scales, weights = raw.double().split(self.components, -1)
+        if before:
+            means = means + (known @ self.link[place, : len(before)]).double().unsqueeze(-1)
         zero = means.new_zeros(*means.shape[:-1], 1)
         return (
-            torch.cat([means, zero], -1),
-            torch.cat([_SCALE_BOUND * torch.tanh(scales / _SCALE_BOUND), zero + math.log(_WIDE_SCALE)], -1),
+            torch.cat([_MEAN_BOUND * torch.tanh(means / _MEAN_BOUND), zero], -1),
+            torch.cat(
+                [_SCALE_MIDDLE + _SCALE_RANGE * torch.tanh((scales - _SCALE_MIDDLE) / _SCALE_RANGE), zero + math.log(_WIDE_SCALE)], -1
+            ),
             torch.cat([torch.log_softmax(weights, -1) + math.log1p(-_WIDE_WEIGHT), zero + math.log(_WIDE_WEIGHT)], -1),
         )
 
@@ -82,27 +92,26 @@ class ConditionalMixture(nn.Module):
         return e, torch.logsumexp(weights - 0.5 * a.square() - scales, -1) + 0.5 * e.square()
 
     def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the chosen dimensions of x (B, T, D) given tokens (B, T, n, width); also log|det| (B, T)."""
-        seen, before, columns = self._seen(tokens), [], list(x.unbind(-1))
+        """Normal scores e (B, T, L) of x (B, T, L) given tokens (B, T, n, width); also log|det de/dx| (B, T)."""
+        seen, before, scores = self._seen(tokens), [], []
         total = x.new_zeros(x.shape[:-1])
-        for place, dim in enumerate(self.dims):
-            value = columns[dim]
+        for place, value in enumerate(x.unbind(-1)):
             e, log_det = self._quantile(value.double(), *self._parameters_of(place, seen, before))
             before.append(value)
-            columns[dim] = e.to(x)
+            scores.append(e.to(x))
             total = total + log_det.to(x)
-        return torch.stack(columns, -1), total
+        return torch.stack(scores, -1), total
 
-    def inverse(self, y: Tensor, tokens: Tensor) -> Tensor:
+    def inverse(self, scores: Tensor, tokens: Tensor) -> Tensor:
         """Inverse of ``forward``: an interval is divided into many parts twice (few calls, whatever they hold), then steps of Newton.
 
-        A wanted quantile above zero is looked for in the mirror image: there its tail is the small one, whose share is exact.
+        A wanted score above zero is looked for in the mirror image: there its tail is the small one, whose share is exact.
         """
-        seen, before, columns = self._seen(tokens), [], list(y.unbind(-1))
-        parts = torch.arange(_PARTS + 1, dtype=torch.float64, device=y.device) / _PARTS
-        for place, dim in enumerate(self.dims):
+        seen, before = self._seen(tokens), []
+        parts = torch.arange(_PARTS + 1, dtype=torch.float64, device=scores.device) / _PARTS
+        for place, score in enumerate(scores.unbind(-1)):
             means, scales, weights = self._parameters_of(place, seen, before)
-            wanted = columns[dim].double()
+            wanted = score.double()
             side = torch.where(wanted > 0, -1.0, 1.0).to(wanted)
             share = torch.special.ndtr(-wanted.abs())
             rate = (-scales).exp()
@@ -121,6 +130,5 @@ class ConditionalMixture(nn.Module):
                 below = (torch.special.ndtr(a) * weights).sum(-1)
                 slope = ((-0.5 * a * a).exp() * slopes).sum(-1)
                 x = torch.minimum(torch.maximum(x + (share / below).log() * below / slope, low), low + width)
-            columns[dim] = (side * x).to(y)
-            before.append(columns[dim])
-        return torch.stack(columns, -1)
+            before.append((side * x).to(scores))
+        return torch.stack(before, -1)

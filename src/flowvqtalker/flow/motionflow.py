@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from flowvqtalker.flow.conditioner import AudioEncoder, ConditionEncoder, Conditioner
 from flowvqtalker.flow.marginals import MarginalMap
@@ -295,7 +296,24 @@ class MotionFlow(nn.Module):
         if self.config.long_frames:
             dims = torch.tensor(self.config.long_dims, device=past.device)
             long = long_history_of(features, self.lead, self.config.long_frames, self.config.long_stride, dims)
-        return self.encoder(static, history.reshape(batch, frames, groups, -1), long)
+        encoded = self.encoder(static, history.reshape(batch, frames, groups, -1), long)
+        own = self._own_token(features, long)
+        return encoded if own is None else torch.cat([encoded, own.unsqueeze(2)], 2)
+
+    def _own_token(self, features: Tensor, long: Tensor | None) -> Tensor | None:
+        """The token (B, T, width) of the stack's mixture: the recent and the long past of its features as they are, zeros behind them.
+
+        No frame of it is ever dropped: without the frame before, nothing tells whether an eye is about to open.
+        """
+        apart = self.config.stack.apart if self.config.model == "flow" else ()
+        if not apart:
+            return None
+        width = self.config.stack.width
+        room = width - (0 if long is None else long.shape[-1])
+        depth = min(self.config.tau, room // len(apart))
+        recent = history_of(features[..., list(apart)], self.lead, depth).flatten(2)
+        parts = [recent] if long is None else [recent, long]
+        return F.pad(torch.cat(parts, -1), (0, width - sum(part.shape[-1] for part in parts)))
 
     # Likelihood.
 

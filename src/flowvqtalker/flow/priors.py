@@ -8,6 +8,7 @@ a labelled clip is scored by its own component and sampled from it. Student's t 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -53,12 +54,23 @@ class Prior(nn.Module):
         nu: Degrees of freedom of the Student's t.
         separation: Distance between two component means, in units of a component's scale.
         generator: Source of the directions of the means.
+        apart: Dimensions that are standard normal whatever the emotion, apart from the component, and no part of a temperature: they are
+            normal scores, and a factor on a score would change how often something happens, not how strongly.
     """
 
     means: Tensor
+    scores: Tensor
+    spread: Tensor
 
     def __init__(
-        self, kind: PriorKind, features: int, labels: int, nu: float, separation: float, generator: torch.Generator | None = None
+        self,
+        kind: PriorKind,
+        features: int,
+        labels: int,
+        nu: float,
+        separation: float,
+        generator: torch.Generator | None = None,
+        apart: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if kind not in ("smm", "gmm", "gaussian"):
@@ -66,8 +78,13 @@ class Prior(nn.Module):
         if nu <= 0:
             raise ValueError(f"nu: expected a positive number, got {nu}")
         self.kind, self.features, self.nu = kind, features, nu
-        means = torch.zeros(labels, features) if kind == "gaussian" else component_means(labels, features, separation, generator)
+        spread = [d for d in range(features) if d not in apart]
+        means = torch.zeros(labels, features)
+        if kind != "gaussian":
+            means[:, spread] = component_means(labels, len(spread), separation, generator)
         self.register_buffer("means", means)
+        self.register_buffer("scores", torch.tensor(list(apart), dtype=torch.int64), persistent=False)
+        self.register_buffer("spread", torch.tensor(spread), persistent=False)
 
     def mean(self, weights: Tensor) -> Tensor:
         """Centre (.., D) for emotion weights (.., E); weights between emotions lie between their means."""
@@ -75,10 +92,13 @@ class Prior(nn.Module):
 
     def log_prob(self, z: Tensor, weights: Tensor) -> Tensor:
         """Log-density (B, T) of latents (B, T, D) under the component that the weights (B, 1 or T, E) name."""
-        squared = (z - self.mean(weights)).square().sum(-1)
-        if self.kind == "smm":
-            return student_t_log_density(squared, self.features, self.nu)
-        return gaussian_log_density(squared, self.features)
+        squares = (z - self.mean(weights)).square()
+        count = len(self.spread)
+        squared = squares[..., self.spread].sum(-1) if len(self.scores) else squares.sum(-1)
+        density = student_t_log_density(squared, count, self.nu) if self.kind == "smm" else gaussian_log_density(squared, count)
+        if len(self.scores):
+            density = density + gaussian_log_density(squares[..., self.scores].sum(-1), len(self.scores))
+        return density
 
     def latent(self, normal: Tensor, chi_square: Tensor, weights: Tensor, temperature: float) -> Tensor:
         """Turn draws into a latent: centre + temperature * noise.
@@ -87,8 +107,10 @@ class Prior(nn.Module):
             normal: (.., D) standard normal draws.
             chi_square: (..,) draws with ``nu`` degrees of freedom, one for all dimensions of a frame; used by the SMM only.
             weights: (.., E).
-            temperature: Factor of the noise; 1 samples the distribution, 0 gives its mode.
+            temperature: Factor of the noise; 1 samples the distribution, 0 gives its mode (dimensions apart are drawn all the same).
         """
-        if self.kind == "smm":
-            normal = normal * (self.nu / chi_square).sqrt().unsqueeze(-1)
-        return self.mean(weights) + temperature * normal
+        noise = temperature * (normal * (self.nu / chi_square).sqrt().unsqueeze(-1) if self.kind == "smm" else normal)
+        if len(self.scores):
+            noise = noise.clone()
+            noise[..., self.scores] = normal[..., self.scores]
+        return self.mean(weights) + noise

@@ -93,9 +93,7 @@ class FrameStep(nn.Module):
         with torch.no_grad():
             self.state = core.start() if isinstance(core, FlowStack) else StackState([None] * len(core.nets))
 
-    def forward(
-        self, static: Tensor, latent: Tensor, gain: Tensor, weights: Tensor, plan: Tensor, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, static: Tensor, latent: Tensor, gain: Tensor, weights: Tensor, plan: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
         """The next frame.
 
         Args:

@@ -15,6 +15,7 @@ from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.flow.conditioner import AudioEncoder, Conditioner, emotion_weights
 from flowvqtalker.flow.diagnostics import request_of
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
+from flowvqtalker.flow.mixture import ConditionalMixture
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, MotionFlow, Window, stable_prediction
 from flowvqtalker.flow.sampling import plan_around, rollout
 from flowvqtalker.flow.stack import FlowStack
@@ -45,6 +46,8 @@ class FlowTraining:
         mel_noise: Standard deviation of noise on the mel in training.
         min_sd: Dimensions with a smaller standard deviation over the training frames are dropped.
         calibration_rounds: Rounds of ``calibrate``; 0 samples the likelihood model as it is.
+        lid_batch: Frames per step of the lids' mixture, where it is trained further.
+        lid_weight_decay: Decoupled weight decay of the same.
     """
 
     batch: int
@@ -62,6 +65,8 @@ class FlowTraining:
     mel_noise: float
     min_sd: float
     calibration_rounds: int
+    lid_batch: int = 1024
+    lid_weight_decay: float = 0.0
 
 
 def disturb_mel(windows: Tensor, settings: FlowTraining, generator: torch.Generator) -> Tensor:
@@ -248,6 +253,65 @@ class MotionTask(Task):
         return {"loss": held_out_loss(self.flow, self.held_out, self.window, self.settings)}
 
 
+#: Frames whose condition tokens are kept for the lids' training at most; a larger corpus gives as many, evenly chosen windows.
+LID_FRAMES = 32_768
+
+
+class LidTask(Task):
+    """Negative log-likelihood of the lids alone, given the condition tokens of a trained flow.
+
+    The lids' factor of the density is a small network and sees few blinks: it goes on learning long after the steps would overfit. Its
+    conditions do not change any more, so they are computed once, without noise and dropout on the history.
+    """
+
+    def __init__(
+        self, mixture: ConditionalMixture, train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], settings: FlowTraining, lr: float
+    ) -> None:
+        self.mixture, self.train_frames, self.held_out, self.settings = mixture, train, held_out, settings
+        self.modules = {"mixture": mixture}
+        self.optimizers = {"adam": torch.optim.AdamW(mixture.parameters(), lr=lr, weight_decay=settings.lid_weight_decay, fused=True)}
+        self.ema_names = ("mixture",)
+
+    def draw(self, step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        tokens, lids = self.train_frames
+        rows = torch.randint(len(lids), (self.settings.lid_batch,), generator=generator)
+        return tokens[rows], lids[rows]
+
+    def _loss(self, tokens: Tensor, lids: Tensor) -> Tensor:
+        """Mean negative log-density [nats] of (N, L) lids given (N, n, width) tokens."""
+        scores, log_det = self.mixture(lids.unsqueeze(0), tokens.unsqueeze(0))
+        return (0.5 * (scores.square() + math.log(2 * math.pi)).sum(-1) - log_det).mean()
+
+    def losses(self, batch: tuple[Tensor, Tensor], step: int) -> Iterator[tuple[str, Tensor, dict[str, float]]]:
+        loss = self._loss(*batch)
+        yield "adam", loss, {"loss": float(loss.detach())}
+
+    def validate(self, step: int) -> dict[str, float]:
+        pieces = [(float(self._loss(tokens, lids)), len(lids)) for tokens, lids in zip(*(part.split(4096) for part in self.held_out))]
+        return {"loss": sum(loss * count for loss, count in pieces) / sum(count for _, count in pieces)}
+
+
+@torch.no_grad()
+def lid_frames(flow: MotionFlow, data: MotionData, window: int, batch: int) -> tuple[Tensor, Tensor]:
+    """Condition tokens (N, n, width) and lids (N, L) of at most LID_FRAMES frames, each in its own clip and under its own label.
+
+    Windows without a label are left out: their lids have a density under every emotion.
+    """
+    assert isinstance(flow.core, FlowStack)
+    window = min(window, max(data.lengths))
+    places = [place for place in window_starts(data.lengths, window) if bool(data.known[place[0]])]
+    chosen = [places[i] for i in _even_choice(len(places), max(1, LID_FRAMES // window))]
+    tokens, lids = [], []
+    for first in range(0, len(chosen), batch):
+        part = data.take(chosen[first : first + batch], window)
+        static = flow.static_tokens(flow.audio(part.audio), part.plan, part.x0, part.weights)
+        tokens.append(flow.tokens(static, part.past).flatten(0, 1))
+        lids.append(flow.to_normal(flow.innovations(part.past))[0][..., list(flow.config.stack.apart)].flatten(0, 1))
+    if not chosen:
+        return flow.mean.new_zeros(0, 1, flow.config.stack.width), flow.mean.new_zeros(0, len(flow.config.stack.apart))
+    return torch.cat(tokens), torch.cat(lids)
+
+
 @torch.no_grad()
 def held_out_loss(flow: MotionFlow, data: MotionData, window: int, settings: FlowTraining, shuffle: str = "") -> float:
     """Bits per dimension of u (or squared error) over windows that cover the clips, without history noise or dropout.
@@ -417,7 +481,8 @@ def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: 
     """Scale the innovations of rollouts so that generated residuals vary within a clip as much as real ones, dimension by dimension.
 
     Teacher forcing shows the flow real histories only; in a rollout its own small errors add up, and motion comes out too wide (or
-    too narrow). Each round rolls out training clips and moves the gain by the ratio of standard deviations within clips. What a real
+    too narrow). Each round rolls out training clips and moves the gain towards the real standard deviation within clips, by how much that
+    answered to the round before: a smooth motion integrates its innovations, half the gain may leave a fifth of it. What a real
     clip keeps from its first frame to its last, as a person's habit or an error of the fit, is no motion: counted in, it makes
     rollouts wander (measured: 1.8 times the real spread over time instead of 1.3). The likelihood is untouched.
 
@@ -429,16 +494,30 @@ def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: 
     """
     chosen = list(clips[:: -(-len(clips) // CALIBRATION_CLIPS)])
     plans = plans_of(flow, chosen)
-    real = _variance_within(_residuals(flow, [target_of(flow, clip) for clip in chosen], plans))
-    for number in range(rounds):
-        requests = [request_of(clip, derive_seed(seed, "calibrate", number, clip.name) % 2**31) for clip in chosen]
-        made = _variance_within(_residuals(flow, list(rollout(flow, requests)), plans))
-        flow.gain.mul_((real / made.clamp_min(1e-6)).sqrt().clamp(0.5, 2.0)).clamp_(0.3, 2.0)
+    real = _spread_within(_residuals(flow, [target_of(flow, clip) for clip in chosen], plans))
+    log_gain, log_made, elasticity = None, None, torch.full_like(flow.gain, 2.0)
+    for _ in range(rounds):
+        # The same draws in every round: what changes is owed to the gain.
+        requests = [request_of(clip, derive_seed(seed, "calibrate", clip.name) % 2**31) for clip in chosen]
+        made = _spread_within(_residuals(flow, list(rollout(flow, requests)), plans))
+        now, spread = flow.gain.log(), made.clamp_min(1e-3).log()
+        if log_gain is not None and log_made is not None:
+            change = now - log_gain
+            measured = ((spread - log_made) / change.where(change.abs() > 0.02, torch.ones_like(change))).clamp(1.0, 6.0)
+            elasticity = measured.where(change.abs() > 0.02, elasticity)
+        log_gain, log_made = now, spread
+        wanted = real.clamp_min(1e-3).log() - spread
+        flow.gain.copy_((now + (wanted / elasticity).clamp(-1.0, 1.0)).exp().clamp(0.2, 2.0))
+        # Blinks are all or nothing: a factor would change how far lids close.
+        flow.gain[list(flow.config.stack.apart)] = 1.0
 
 
-def _variance_within(residuals: Sequence[Tensor]) -> Tensor:
-    """(C,) variance around each clip's own mean; the first frame, where a rollout starts from the source, is left out."""
-    return torch.cat([r[1:] - r[1:].mean(0) for r in residuals if len(r) > 2]).square().mean(0)
+def _spread_within(residuals: Sequence[Tensor]) -> Tensor:
+    """(C,) standard deviation within a clip, mean over the clips; the first frame, where a rollout starts from the source, is left out.
+
+    A mean of variances would be that of the few clips that move most, in which rollouts differ more than real ones.
+    """
+    return torch.stack([r[1:].std(0, unbiased=False) for r in residuals if len(r) > 2]).mean(0)
 
 
 def _residuals(flow: MotionFlow, sequences: Sequence[Tensor], plans: Sequence[Tensor]) -> list[Tensor]:
@@ -470,8 +549,9 @@ def fit_motion(
     flow_loop: LoopConfig,
     seed: int,
     hooks: Hooks,
+    lid_loop: LoopConfig | None = None,
 ) -> Trained:
-    """Fit standardisation, conditioners and flow, in this order.
+    """Fit standardisation, conditioners, flow and, further, the mixture of the lids, in this order.
 
     Args:
         config: Shape; the number of kept dimensions is filled in from the data.
@@ -481,6 +561,7 @@ def fit_motion(
         conditioner_loop: Loop of each conditioner.
         flow_loop: Loop of the flow.
         seed: Seed of weights and draws.
+        lid_loop: Loop of the lids' mixture behind the flow's; None leaves it as the flow's training left it.
         hooks: From the name of a phase to the keyword arguments ``resume``, ``save``, ``log`` and ``progress`` of the loop.
     """
     flow = make_flow(config, train, settings.min_sd)
@@ -495,6 +576,11 @@ def fit_motion(
     flow.initialise(train_data.take(draw_places(train_data.lengths, 4 * settings.batch, window, generator), window))
     task = MotionTask(flow, train_data, held_out_data, settings, flow_loop.lr)
     result = Phase(config.kind, flow_loop, seed, hooks).run(task)
+    if lid_loop is not None and isinstance(flow.core, FlowStack) and flow.core.mixture is not None:
+        seen, unseen = (lid_frames(flow, data, window, settings.batch) for data in (train_data, held_out_data))
+        if len(seen[1]) and len(unseen[1]):
+            lids_task = LidTask(flow.core.mixture, seen, unseen, settings, lid_loop.lr)
+            Phase("lids", lid_loop, derive_seed(seed, "lids"), hooks).run(lids_task)
     if flow.config.model == "flow":
         calibrate(flow, train, settings.calibration_rounds, seed)
     metrics = {

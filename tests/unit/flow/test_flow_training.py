@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from flowvqtalker.flow.conditioner import AudioEncoder
-from flowvqtalker.flow.diagnostics import blinks, correlation, lip_opening, rollout_metrics
+from flowvqtalker.flow.diagnostics import blinks, correlation, lip_opening, request_of, rollout_metrics
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
 from flowvqtalker.flow.model import load_motion, motion_state
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, stable_prediction
+from flowvqtalker.flow.sampling import rollout
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip, drop_mask, history_of, long_history_of, mel_windows, window_starts
 from flowvqtalker.train.flow import (
     FlowTraining,
     MotionData,
-    _variance_within,
+    _spread_within,
     clip_bits,
     diagnose,
     fit_motion,
@@ -151,6 +152,27 @@ def test_a_saved_flow_is_the_same_flow(trained, tmp_path):
 def test_variants_train(changes):
     result = fit(dataclasses.replace(CONFIG, **changes))
     assert all(math.isfinite(value) for value in result.metrics.values())
+
+
+def test_lids_train_further_alone():
+    config = dataclasses.replace(CONFIG, stack=dataclasses.replace(STACK, mixture=2, mixture_dropout=0.3))
+    loop = dataclasses.replace(LOOP, steps=60, validate_every=20, patience=None, lr=1e-2)
+    values = {}
+
+    def hooks(phase):
+        return {"log": lambda step, split, found: values.setdefault(f"{phase} {split}", []).append(found.get("loss"))}
+
+    settings = dataclasses.replace(SETTINGS, lid_batch=64)
+    both = [
+        fit_motion(config, CLIPS, CLIPS[:2], settings, conditioner_loop=LOOP, flow_loop=LOOP, lid_loop=lids, seed=1, hooks=hooks).flow
+        for lids in (None, loop)
+    ]
+    assert both[0].config.stack.apart == (9, 10)
+    own = [name for name, value in both[0].state_dict().items() if not torch.equal(value, both[1].state_dict()[name])]
+    assert own and all(name.startswith("core.mixture") or name == "gain" for name in own)
+    assert values["lids val"][-1] < values["lids val"][0]
+    assert all(flow.gain[[9, 10]].tolist() == [1.0, 1.0] for flow in both)
+    assert len(next(rollout(load_motion(motion_state(both[1])), [request_of(CLIPS[0], 3)]))) == len(CLIPS[0].beta)
 
 
 @pytest.mark.parametrize("prior", ["gmm", "gaussian"])
@@ -322,5 +344,5 @@ def test_what_a_clip_keeps_from_end_to_end_is_no_motion_to_the_calibration():
     generator = torch.Generator().manual_seed(3)
     moving = [torch.randn(50, 3, generator=generator) for _ in range(40)]
     offset = [r + 5.0 * torch.randn(1, 3, generator=generator) for r in moving]
-    torch.testing.assert_close(_variance_within(offset), _variance_within(moving), rtol=1e-4, atol=1e-4)
-    assert (_variance_within(moving) - 1).abs().max() < 0.1
+    torch.testing.assert_close(_spread_within(offset), _spread_within(moving), rtol=1e-4, atol=1e-4)
+    assert (_spread_within(moving) - 1).abs().max() < 0.1

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from flowvqtalker.flow import sampling
 from flowvqtalker.flow.motionflow import PLAN_OFFSETS, FlowConfig, MotionFlow
 from flowvqtalker.flow.sampling import MotionRequest, rollout
 from flowvqtalker.flow.stack import StackConfig
@@ -30,7 +31,12 @@ def ask(frames, seed, emotion=3, pose=False):
     return MotionRequest(windows, torch.rand(5, generator=generator), torch.zeros(6), emotion, 0.7, seed)
 
 
-@pytest.mark.parametrize("changes", [{}, {"model": "regression"}, {"stack": {"coupling": "lstm"}}, {"order": 2, "conditioners": 0}])
+MIXTURE = {"mixture_dims": (1, 3), "mixture": 2}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"stack": MIXTURE}, {"model": "regression"}, {"stack": {"coupling": "lstm"}}, {"order": 2, "conditioners": 0}]
+)
 def test_batch_and_chunk_change_nothing(changes):
     flow = make(**changes)
     requests = [ask(12, 1), ask(7, 2), ask(12, 3)]
@@ -41,6 +47,33 @@ def test_batch_and_chunk_change_nothing(changes):
     for one, three, pieces in zip(alone, together, chunked, strict=True):
         assert torch.allclose(one, three, atol=1e-6)
         assert torch.allclose(one, pieces, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{}, {"stack": MIXTURE}, {"model": "regression"}])
+def test_a_traced_step_makes_the_same_frames(changes, monkeypatch):
+    flow, requests = make(**changes), [ask(30, 1), ask(30, 2)]
+    plain = list(rollout(flow, requests))
+    monkeypatch.setattr(sampling, "EAGER_FRAMES", 7)
+    traced = []
+    monkeypatch.setattr(torch.jit, "trace", lambda *args, real=torch.jit.trace, **options: traced.append(1) or real(*args, **options))
+    for one, other in zip(plain, rollout(flow, requests), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+    assert traced == [1]
+
+
+def test_recurrent_couplings_and_training_are_not_traced(monkeypatch):
+    monkeypatch.setattr(sampling, "EAGER_FRAMES", 3)
+    monkeypatch.setattr(torch.jit, "trace", None)
+    assert len(next(rollout(make(stack={"coupling": "lstm"}), [ask(8, 1)]))) == 8
+    assert len(next(rollout(make().train(), [ask(8, 1)]))) == 8
+
+
+def test_temperature_is_no_matter_of_the_lids():
+    flow = make(stack=MIXTURE)
+    weights = torch.zeros(1, 1, 8, dtype=torch.float64)
+    normal, chi_square = torch.ones(1, 1, 5, dtype=torch.float64), torch.full((1, 1), 50.0, dtype=torch.float64)
+    cold = flow.core.prior.latent(normal, chi_square, weights, 0.5)[0, 0]
+    assert cold.tolist() == [0.5, 1.0, 0.5, 1.0, 0.5]
 
 
 def test_a_longer_clip_starts_like_a_shorter_one():

@@ -34,7 +34,16 @@ def request(heard, emotion="happy", intensity=0.7, seed=1):
     return MotionRequest(heard, SOURCE, torch.zeros(6), EMOTIONS.index(emotion), intensity, seed)
 
 
-@pytest.mark.parametrize("changes", [{}, {"model": "regression"}, {"stack": {"coupling": "lstm"}}, {"order": 2, "conditioners": 0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"stack": {"mixture_dims": (1, 3), "mixture": 2}},
+        {"model": "regression"},
+        {"stack": {"coupling": "lstm"}},
+        {"order": 2, "conditioners": 0},
+    ],
+)
 @pytest.mark.parametrize("intensity", [0.7, 1.3])
 def test_a_stream_in_pieces_equals_the_rollout_of_the_whole(changes, intensity):
     flow, heard = make(**changes), windows(40, 1)
