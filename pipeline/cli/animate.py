@@ -50,6 +50,8 @@ FEWEST_NEUTRAL_FRAMES = 10
 SAMPLED, STILL = "sampled", "still"
 #: A larger picture is read smaller: the face is cut down to the crop anyway, and memory does not grow with the camera.
 MOST_PORTRAIT_PX = 4096
+#: Largest face, as a share of the picture's larger side: a close-up is cut at chin and forehead.
+MOST_OF_PICTURE = 1.25
 #: How much of the sound that a wav's header promises may be missing [s]: recorders that were stopped write a header of a moment later.
 MOST_MISSING_S = 0.1
 #: Factor of the motion's randomness that may be asked for.
@@ -181,10 +183,12 @@ def find_face(studio: Studio, portrait: np.ndarray, name: str) -> np.ndarray:
         PipelineError: no face, one below crop.min_face_px, or a second one at least half as large.
     """
     points = studio.landmarker.detect(portrait[None], video=False).landmarks_px[0]
-    if not np.isfinite(points).all():
-        raise PipelineError(f"{name}: no face found", "use a picture that shows one face from the front, at least 64 px wide")
     low, high = points.min(0), points.max(0)
-    size, least = high - low, studio.params["crop"].min_face_px
+    size, sides, least = high - low, np.array(portrait.shape[1::-1]), studio.params["crop"].min_face_px
+    # Not a number where there is no face; points around or far beyond the picture are what a network says of something else.
+    middle = (low + high) / 2
+    if not ((middle > 0) & (middle < sides)).all() or size.max() > MOST_OF_PICTURE * sides.max():
+        raise PipelineError(f"{name}: no face found", "use a picture that shows one face from the front, at least 64 px wide")
     if size.max() < least:
         raise PipelineError(f"{name}: the face is {size.max():.0f} px wide, {least:g} are needed", "use a larger picture of the face")
     # A back end reports its best face only: cover it and look again.

@@ -356,7 +356,7 @@ def peak_of(scene: Scene, seconds: float, configs: Sequence[Path]) -> float:
 
 def reason_of(message: str, source: Path) -> str:
     """A refusal without the picture's name and numbers, so that equal reasons count together."""
-    plain = message.replace(str(source), "").lstrip(": ")
+    plain = message.replace(f"{source}: ", "")
     return re.sub(r"\s*\(.*\)", "", re.sub(r"\d+(\.\d+)?", "N", plain))
 
 
