@@ -130,7 +130,7 @@ def read_portrait(path: Path) -> np.ndarray:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large ones are refused below
             with Image.open(path) as image:
                 image.thumbnail((MOST_PORTRAIT_PX, MOST_PORTRAIT_PX))
-                return np.asarray(_opaque(ImageOps.exif_transpose(image)))
+                return np.array(_opaque(ImageOps.exif_transpose(image)))  # a copy that may be written to
     except Image.DecompressionBombError as error:
         raise PipelineError(
             f"{path}: the picture is too large ({error})", f"save it with sides of at most {MOST_PORTRAIT_PX} px"
@@ -197,9 +197,13 @@ def find_face(studio: Studio, portrait: np.ndarray, name: str) -> np.ndarray:
     right, bottom = np.maximum((high + 0.4 * size).astype(int), 1)
     covered[top:bottom, left:right] = np.median(portrait, axis=(0, 1)).astype(np.uint8)
     second = studio.landmarker.detect(covered[None], video=False).landmarks_px[0]
-    if np.isfinite(second).all() and np.ptp(second, axis=0).max() >= 0.5 * size.max():
-        u, v = (int(value) for value in second.mean(0))
-        raise PipelineError(f"{name}: several faces found (the second near column {u}, row {v})", "cut the picture down to one face")
+    u, v = (second.min(0) + second.max(0)) / 2
+    # What a network makes of the cover itself, with hair and neck around it, is no second face.
+    apart = not (left <= u < right and top <= v < bottom)
+    if np.isfinite(second).all() and apart and np.ptp(second, axis=0).max() >= 0.5 * size.max():
+        raise PipelineError(
+            f"{name}: several faces found (the second near column {u:.0f}, row {v:.0f})", "cut the picture down to one face"
+        )
     return points
 
 
