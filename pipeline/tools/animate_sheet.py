@@ -94,7 +94,7 @@ def read_scenes(config: Mapping[str, Any]) -> list[Scene]:
         row["identity"]: root / STAGES["corpus"].folder / row["file"] for row in corpus if row["split"] == "test" and row["role"] == "enrol"
     }
     sounds: dict[str, Path] = {}
-    for row in sorted(crops, key=lambda row: row["clip"]):
+    for row in sorted(crops, key=lambda row: (row["emotion"] != "neutral", row["clip"])):  # a neutral voice goes with every emotion
         if row["split"] == "test" and row["role"] == "talk" and row["sound"]:
             sounds.setdefault(row["identity"], root / STAGES["crop"].folder / row["sound"])
     people = sorted(set(portraits) & set(sounds))
@@ -388,6 +388,8 @@ def try_pictures(studio: cli.Studio, pictures: Sequence[Path], sound: Path, fold
 
 
 def _ci(found: Mapping[str, Any], digits: int = 2) -> str:
+    if np.isnan(found["value"]):
+        return "-"
     value = f"{found['value']:.{digits}f}"
     return f"{value} ({found['ci'][0]:.{digits}f} to {found['ci'][1]:.{digits}f})" if found["ci"] else value
 
