@@ -105,7 +105,7 @@ def read_scenes(config: Mapping[str, Any]) -> list[Scene]:
     return [Scene(person, portraits[person], other, sounds[other]) for person, other in zip(people, [*people[1:], people[0]], strict=True)]
 
 
-def options(*words: str | Path) -> argparse.Namespace:
+def options(*words: str | Path | int) -> argparse.Namespace:
     """Options as the console reads them."""
     parser = argparse.ArgumentParser()
     cli.add_parser(parser.add_subparsers())
