@@ -337,7 +337,9 @@ def speed_row(configuration: str, device: str, row: dict[str, Any], asked: float
     """A row of the table from what was timed (keys as in PEER_ROW)."""
     known = {name: row[name] for name in PEER_ROW}
     threads, seconds = min(row["by_threads"].items(), key=lambda item: item[1])
-    return Speed(configuration=configuration, device=device, threads=int(threads), frames_per_s=row["frames"] / seconds, asked=asked, **known)
+    return Speed(
+        configuration=configuration, device=device, threads=int(threads), frames_per_s=row["frames"] / seconds, asked=asked, **known
+    )
 
 
 def speed(case: Case, precision: str, rounds: int, device: str = "cpu") -> Speed:
@@ -555,11 +557,15 @@ def _parts_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for precision in dict.fromkeys(row["precision"] for row in rows):
         columns = [row for row in rows if row["precision"] == precision]
-        for part in columns[0]["ms"]:
-            lines.append(f"| {precision} | {part} | " + " | ".join(f"{c['ms'][part]:.2f} | {c['cpu_ms'][part]:.2f}" for c in columns) + " |")
+        lines += [
+            f"| {precision} | {part} | " + " | ".join(f"{c['ms'][part]:.2f} | {c['cpu_ms'][part]:.2f}" for c in columns) + " |"
+            for part in columns[0]["ms"]
+        ]
         sums = [(sum(c["ms"].values()), sum(c["cpu_ms"].values())) for c in columns]
         lines.append(f"| {precision} | sum of the parts | " + " | ".join(f"{wall:.2f} | {cpu:.2f}" for wall, cpu in sums) + " |")
-        lines.append(f"| {precision} | whole, no stopwatch | " + " | ".join(f"{c['whole_ms']:.2f} | {c['whole_cpu_ms']:.2f}" for c in columns) + " |")
+        lines.append(
+            f"| {precision} | whole, no stopwatch | " + " | ".join(f"{c['whole_ms']:.2f} | {c['whole_cpu_ms']:.2f}" for c in columns) + " |"
+        )
         apart = (
             f"{100 * (wall / c['whole_ms'] - 1):+.1f} % | {100 * (cpu / c['whole_cpu_ms'] - 1):+.1f} %"
             for (wall, cpu), c in zip(sums, columns, strict=True)
@@ -583,7 +589,9 @@ def to_markdown(results: dict[str, Any]) -> str:
         "Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no expression ratio.",
     ]  # fmt: skip
     if missing:
-        lines += [f"Not measured: {', '.join(missing)}; this processor has no arithmetic for it, and `precision: bf16` computes in float32 here."]
+        lines += [
+            f"Not measured: {', '.join(missing)}; this processor has no arithmetic for it, and `precision: bf16` computes in float32 here."
+        ]
     lines += ["", *_speed_lines(results["speeds"]), "", "## Parts of a frame", ""]
     lines += [
         f"{case['size_px']} px, batch {case['batch']}, {case['frames']} frames. A stopwatch around the calls inside `VQIG.render_clip`; each part without the "
@@ -618,7 +626,9 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=3, help="timings of each number")
-    parser.add_argument("--peer", type=Path, action="append", default=[], metavar="FILE", help="JSON with rows of another renderer; may be repeated")
+    parser.add_argument(
+        "--peer", type=Path, action="append", default=[], metavar="FILE", help="JSON with rows of another renderer; may be repeated"
+    )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for render.json and render.md")
     parser.add_argument("--memory-of", nargs=3, metavar=("PX", "BATCH", "PRECISION"), help=argparse.SUPPRESS)
     args = parser.parse_args()
