@@ -233,7 +233,7 @@ class Clip:
 def shape(configuration: str) -> tuple[CodebookConfig, VQIGConfig]:
     """Shapes of codebook and generator as their trainings would make them."""
     overlay, expressions = CONFIGURATIONS[configuration]
-    cfg = validate(read_config("params.yaml", overlay) if overlay else read_config("params.yaml"))
+    cfg: dict[str, Any] = validate(read_config("params.yaml", overlay) if overlay else read_config("params.yaml"))
     codebook = CodebookConfig(**cfg["codebook"].model.model_dump())
     return codebook, VQIGConfig(expression_dim=expressions, **cfg["imagegen"].model.model_dump())
 
@@ -483,9 +483,9 @@ def parts(case: Case, precision: str, rounds: int) -> list[Parts]:
                     best[name] = watch.seconds
         once, _ = fastest(lambda: prepared(vqig, clip, precision), rounds, (threads,))
         order = dict.fromkeys(name for _, _, name in part_calls(vqig))
-        per_frame = [{name: 1e3 * best[kind].get(name, 0.0) / case.frames for name in order} for kind in clocks]
+        ms, cpu_ms = ({name: 1e3 * best[kind].get(name, 0.0) / case.frames for name in order} for kind in clocks)
         found.append(
-            Parts(precision, threads, *per_frame, 1e3 * whole / case.frames, 1e3 * whole_cpu / case.frames, 1e3 * once[str(threads)])
+            Parts(precision, threads, ms, cpu_ms, 1e3 * whole / case.frames, 1e3 * whole_cpu / case.frames, 1e3 * once[str(threads)])
         )
     return found
 
@@ -493,12 +493,14 @@ def parts(case: Case, precision: str, rounds: int) -> list[Parts]:
 def encoder(size_px: int, frames: int, rounds: int) -> Encoder:
     """Write a clay clip with a tone as mp4."""
     cycle = clay_clip(size_px, CONFIGURATIONS["default"][1], frames).drawn
-    crf = validate(read_config("params.yaml"))["generate"].crf
+    cfg: dict[str, Any] = validate(read_config("params.yaml"))
     sound = (0.2 * np.sin(0.2 * np.arange(frames * SAMPLE_RATE_HZ // FPS_HZ))).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         wall, cpu = fastest(
-            lambda: write_synthetic(path, (cycle[i % len(cycle)] for i in range(frames)), sound, crf=crf, by="benchmark"), rounds, (1,)
+            lambda: write_synthetic(path, (cycle[i % len(cycle)] for i in range(frames)), sound, crf=cfg["generate"].crf, by="benchmark"),
+            rounds,
+            (1,),
         )
         size = path.stat().st_size
     return Encoder(size_px, frames, 1e3 * wall["1"] / frames, 1e3 * cpu["1"] / frames, size / 1000 * FPS_HZ / frames)
