@@ -342,7 +342,7 @@ def speed_row(configuration: str, device: str, row: dict[str, Any], asked: float
     )
 
 
-def speed(case: Case, precision: str, rounds: int, device: str = "cpu") -> Speed:
+def speed(case: Case, precision: str, rounds: int, threads: Sequence[int] = THREADS, device: str = "cpu") -> Speed:
     """Frames per second of a case, from coefficients to bytes in memory."""
     clip = clay_clip(case.size_px, CONFIGURATIONS[case.configuration][1], case.frames)
     vqig = random_generator(case.configuration, case.model, clip, device)
@@ -354,7 +354,7 @@ def speed(case: Case, precision: str, rounds: int, device: str = "cpu") -> Speed
 
     torch.set_num_threads(1)
     vqig.render_clip(source, beta[:1], pose[:1], batch_size=case.batch, precision=precision)
-    wall, cpu = fastest(work, min(rounds, case.rounds), THREADS if device == "cpu" else (1,))
+    wall, cpu = fastest(work, min(rounds, case.rounds), threads if device == "cpu" else (1,))
     row = {
         "model": case.model, "size_px": case.size_px, "batch": case.batch, "precision": precision, "frames": case.frames,
         "parameters": parameters_of(vqig, case.model), "by_threads": wall, "cpu_by_threads": cpu,
@@ -459,7 +459,7 @@ def watched(vqig: VQIG, clock: Callable[[], float]) -> Iterator[Stopwatch]:
         yield watch
 
 
-def parts(case: Case, precision: str, rounds: int) -> list[Parts]:
+def parts(case: Case, precision: str, rounds: int, threads: Sequence[int] = THREADS) -> list[Parts]:
     """Milliseconds of every part, for each number of threads; rounds with and without stopwatch take turns."""
     clip = clay_clip(case.size_px, CONFIGURATIONS[case.configuration][1], case.frames)
     vqig = random_generator(case.configuration, case.model, clip)
@@ -470,23 +470,21 @@ def parts(case: Case, precision: str, rounds: int) -> list[Parts]:
 
     clocks = {"wall": time.perf_counter, "cpu": time.process_time}
     found = []
-    for threads in THREADS:
+    for count in threads:
         best: dict[str, dict[str, float]] = {name: {} for name in clocks}
         whole, whole_cpu = float("inf"), float("inf")
         for _ in range(rounds):
-            wall, cpu = fastest(work, 1, (threads,))
-            whole, whole_cpu = min(whole, wall[str(threads)]), min(whole_cpu, cpu[str(threads)])
+            wall, cpu = fastest(work, 1, (count,))
+            whole, whole_cpu = min(whole, wall[str(count)]), min(whole_cpu, cpu[str(count)])
             for name, clock in clocks.items():
                 with watched(vqig, clock) as watch:
                     work()
                 if not best[name] or sum(watch.seconds.values()) < sum(best[name].values()):
                     best[name] = watch.seconds
-        once, _ = fastest(lambda: prepared(vqig, clip, precision), rounds, (threads,))
+        once, _ = fastest(lambda: prepared(vqig, clip, precision), rounds, (count,))
         order = dict.fromkeys(name for _, _, name in part_calls(vqig))
         ms, cpu_ms = ({name: 1e3 * best[kind].get(name, 0.0) / case.frames for name in order} for kind in clocks)
-        found.append(
-            Parts(precision, threads, ms, cpu_ms, 1e3 * whole / case.frames, 1e3 * whole_cpu / case.frames, 1e3 * once[str(threads)])
-        )
+        found.append(Parts(precision, count, ms, cpu_ms, 1e3 * whole / case.frames, 1e3 * whole_cpu / case.frames, 1e3 * once[str(count)]))
     return found
 
 
@@ -553,9 +551,10 @@ def _speed_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _parts_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    counts = list(dict.fromkeys(row["threads"] for row in rows))
     lines = [
-        "| precision | part | " + " | ".join(f"{n} thread{'s' if n > 1 else ''} [ms] | CPU [ms]" for n in THREADS) + " |",
-        "|---|---|" + "---:|" * (2 * len(THREADS)),
+        "| precision | part | " + " | ".join(f"{n} thread{'s' if n > 1 else ''} [ms] | CPU [ms]" for n in counts) + " |",
+        "|---|---|" + "---:|" * (2 * len(counts)),
     ]
     for precision in dict.fromkeys(row["precision"] for row in rows):
         columns = [row for row in rows if row["precision"] == precision]
@@ -584,7 +583,7 @@ def to_markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Speed of the image generator", "",
         "Written by `python -m benchmarks.render`: random weights, from coefficients of one portrait to bytes of colour in memory, best of "
-        f"{results['rounds']} rounds and of 1 and 2 threads. Milliseconds are of a frame; CPU: of the process, whoever else keeps the cores busy.", "",
+        f"{results['rounds']} rounds and of {' and '.join(map(str, results['threads']))} threads. Milliseconds are of a frame; CPU: of the process, whoever else keeps the cores busy.", "",
         f"{machine['cpu']}, {machine['cores_usable']} usable cores, GPU: {machine['gpu']}, Python {machine['python']}, torch {machine['torch']}; load "
         f"before {load[0]:.2f}, after {load[1]:.2f}. Other work on the machine makes every number worse.", "",
         "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped portrait, by the same weights.",
@@ -629,6 +628,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=3, help="timings of each number")
     parser.add_argument(
+        "--threads", type=int, nargs="+", choices=THREADS, default=THREADS, help="numbers of threads; two wait on a busy machine"
+    )
+    parser.add_argument(
         "--peer", type=Path, action="append", default=[], metavar="FILE", help="JSON with rows of another renderer; may be repeated"
     )
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder for render.json and render.md")
@@ -643,17 +645,18 @@ def main() -> None:
     except PipelineError as error:
         sys.exit(str(error))
     before, formats = os.getloadavg()[0], precisions()
-    found = [speed(case, precision, args.rounds) for case in CASES for precision in formats]
+    found = [speed(case, precision, args.rounds, args.threads) for case in CASES for precision in formats]
     if torch.cuda.is_available():
-        found += [speed(case, precision, args.rounds, "cuda") for case in CASES if case.batch > 1 for precision in PRECISIONS]
+        found += [speed(case, precision, args.rounds, device="cuda") for case in CASES if case.batch > 1 for precision in PRECISIONS]
     found += [speed_row("peer", "cpu", row, None) for peer in peers for row in peer["rows"]]
     results: dict[str, Any] = {
         "hardware": hardware(),
         "rounds": args.rounds,
+        "threads": list(args.threads),
         "precisions": list(formats),
         "speeds": [asdict(row) for row in found],
         "parts_of": asdict(PARTS_OF),
-        "parts": [asdict(row) for precision in formats for row in parts(PARTS_OF, precision, args.rounds)],
+        "parts": [asdict(row) for precision in formats for row in parts(PARTS_OF, precision, args.rounds, args.threads)],
         "encoder": [asdict(encoder(size, ENCODED_FRAMES, args.rounds)) for size in ENCODED_PX],
         "memory": [asdict(memory(size, batch, precision)) for size, batch in MEMORY_OF for precision in formats],
         "peers": [{name: peer[name] for name in ("source", "how", "load")} for peer in peers],

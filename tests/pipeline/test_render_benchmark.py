@@ -24,8 +24,12 @@ def tiny(monkeypatch):
     codebook = replace(codebook, width=16, codes=32, dim=8)
     vqig = replace(vqig, descriptor_dim=16, warp_width=16, width=16, heads=2, layers=2, ratio_px=16)
     monkeypatch.setattr(bench, "shape", lambda configuration: (codebook, vqig))
-    yield
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    monkeypatch.setattr(bench.torch, "set_num_threads", lambda count: None)  # two threads of a busy machine wait for each other
+    yield
+    monkeypatch.undo()
+    torch.set_num_threads(threads)
 
 
 def clip():
@@ -127,7 +131,6 @@ def test_the_command_writes_its_files(tiny, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(bench, "memory", bench.memory_here)
     monkeypatch.setattr(bench.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(bench.torch, "set_num_threads", lambda count: None)  # two threads of a busy machine wait for each other
     peer = tmp_path / "peer.json"
     peer.write_text(json.dumps(PEER))
     monkeypatch.setattr(sys, "argv", ["benchmarks.render", "--rounds", "2", "--out", str(tmp_path), "--peer", str(peer)])
