@@ -529,33 +529,40 @@ def memory(size_px: int, batch: int, precision: str) -> Memory:
     return Memory(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _seconds(row: dict[str, Any], key: str, threads: int) -> str:
+def _ms(row: dict[str, Any], key: str, threads: int) -> str:
     """Milliseconds a frame, empty where that number of threads was not timed."""
     value = row[key].get(str(threads))
     return "" if value is None else f"{1e3 * value / row['frames']:.1f}"
 
 
+def _header(columns: Sequence[str], words: int) -> list[str]:
+    """Head of a markdown table; all columns but the given number of first ones are numbers."""
+    return ["| " + " | ".join(columns) + " |", "|" + "---|" * words + "---:|" * (len(columns) - words)]
+
+
 def _speed_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| configuration | model | device | parameters [M] | side [px] | precision | batch | 1 thread [ms] | CPU [ms] | 2 threads [ms] | frames/s | asked | |",
-        "|---|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---|",
-    ]
+    columns = (
+        "configuration", "model", "device", "precision", "parameters [M]", "side [px]", "batch", "1 thread [ms]", "CPU [ms]",
+        "2 threads [ms]",
+        "frames/s", "frames/CPU s", "asked", "met",
+    )  # fmt: skip
+    lines = _header(columns, 4)
     for row in rows:
-        asked, word = ("", "") if row["asked"] is None else (f"{row['asked']:g}", "yes" if row["frames_per_s"] >= row["asked"] else "no")
-        lines.append(
-            f"| {row['configuration']} | {row['model']} | {row['device']} | {row['parameters'] / 1e6:.2f} | {row['size_px']} | {row['precision']} "
-            f"| {row['batch']} | {_seconds(row, 'by_threads', 1)} | {_seconds(row, 'cpu_by_threads', 1)} | {_seconds(row, 'by_threads', 2)} "
-            f"| {row['frames_per_s']:.2f} | {asked} | {word} |"
-        )
+        met = "" if row["asked"] is None else "yes" if row["frames_per_s"] >= row["asked"] else "no"
+        cells = (
+            row["configuration"], row["model"], row["device"], row["precision"], f"{row['parameters'] / 1e6:.2f}", f"{row['size_px']}",
+            f"{row['batch']}", _ms(row, "by_threads", 1), _ms(row, "cpu_by_threads", 1), _ms(row, "by_threads", 2),
+            f"{row['frames_per_s']:.2f}", f"{row['frames'] / min(row['cpu_by_threads'].values()):.2f}",
+            "" if row["asked"] is None else f"{row['asked']:g}", met,
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
 def _parts_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     counts = list(dict.fromkeys(row["threads"] for row in rows))
-    lines = [
-        "| precision | part | " + " | ".join(f"{n} thread{'s' if n > 1 else ''} [ms] | CPU [ms]" for n in counts) + " |",
-        "|---|---|" + "---:|" * (2 * len(counts)),
-    ]
+    heads = [head for n in counts for head in (f"{n} thread{'s' if n > 1 else ''} [ms]", "CPU [ms]")]
+    lines = _header(("precision", "part", *heads), 2)
     for precision in dict.fromkeys(row["precision"] for row in rows):
         columns = [row for row in rows if row["precision"] == precision]
         lines += [
@@ -582,12 +589,14 @@ def to_markdown(results: dict[str, Any]) -> str:
     missing = [name for name in PRECISIONS if name not in results["precisions"]]
     lines = [
         "# Speed of the image generator", "",
-        "Written by `python -m benchmarks.render`: random weights, from coefficients of one portrait to bytes of colour in memory, best of "
-        f"{results['rounds']} rounds and of {' and '.join(map(str, results['threads']))} threads. Milliseconds are of a frame; CPU: of the process, whoever else keeps the cores busy.", "",
-        f"{machine['cpu']}, {machine['cores_usable']} usable cores, GPU: {machine['gpu']}, Python {machine['python']}, torch {machine['torch']}; load "
-        f"before {load[0]:.2f}, after {load[1]:.2f}. Other work on the machine makes every number worse.", "",
-        "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped portrait, by the same weights.",
-        "Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no expression ratio.",
+        "Written by `python -m benchmarks.render`: random weights, from coefficients of one portrait to bytes of colour in memory, "
+        f"best of {results['rounds']} rounds and of numbers of threads ({', '.join(map(str, results['threads']))}). Milliseconds are of a frame. "
+        "CPU: time that the process itself used, which other work on the machine makes worse by less than wall time; in the first table on "
+        "one thread.", "",
+        f"{machine['cpu']}, {machine['cores_usable']} usable cores, GPU: {machine['gpu']}, Python {machine['python']}, torch "
+        f"{machine['torch']}; load before {load[0]:.2f}, after {load[1]:.2f}. Other work on the machine makes every number worse.", "",
+        "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped portrait, "
+        "by the same weights. Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no expression ratio.",
     ]  # fmt: skip
     if missing:
         lines += [
@@ -595,8 +604,9 @@ def to_markdown(results: dict[str, Any]) -> str:
         ]
     lines += ["", *_speed_lines(results["speeds"]), "", "## Parts of a frame", ""]
     lines += [
-        f"{case['size_px']} px, batch {case['batch']}, {case['frames']} frames. A stopwatch around the calls inside `VQIG.render_clip`; each part without the "
-        "parts inside it. `T, merged tokens` holds the AdaIN block, the Transformer and the marks of the landmarks; `T, all tokens` the blocks behind it.", "",
+        f"{case['size_px']} px, batch {case['batch']}, {case['frames']} frames. A stopwatch around the calls inside `VQIG.render_clip`; "
+        "each part without the parts inside it. `T, merged tokens` holds the AdaIN block, the Transformer and the marks of the landmarks; "
+        "`T, all tokens` the blocks behind it.", "",
         *_parts_lines(results["parts"]), "",
         "## Encoder", "", "H.264 and AAC as `generate` and `animate` write them, one thread, a clay clip with a tone.", "",
         "| side [px] | frames | frame [ms] | CPU [ms] | frames/s | a second of video [kB] |", "|---:|---:|---:|---:|---:|---:|",

@@ -144,7 +144,11 @@ def test_the_command_writes_its_files(tiny, tmp_path, monkeypatch, capsys):
     assert held["peak_mb"] >= held["before_mb"] and held["output_mb"] == 4 * SIZE * SIZE * 3 / 2**20
     assert results["encoder"][0]["kb_per_s"] > 0
     assert results["hardware"]["cpu"] in page and "load before" in page and str(tmp_path) not in page
-    assert "owner/name at 123abc" in page and "| peer | other |" in page and "Not measured: bf16" in page
+    assert (
+        "owner/name at 123abc" in page
+        and "| peer | other | cpu | fp32 | 2.00 | 32 | 4 | 500.0 | 487.5 | 250.0 | 4.00 | 2.05 |" in page
+        and "Not measured: bf16" in page
+    )
     assert page in capsys.readouterr().out
 
 
