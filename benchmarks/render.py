@@ -590,13 +590,14 @@ def to_markdown(results: dict[str, Any]) -> str:
     lines = [
         "# Speed of the image generator", "",
         "Written by `python -m benchmarks.render`: random weights, from coefficients of one portrait to bytes of colour in memory, "
-        f"best of {results['rounds']} rounds and of numbers of threads ({', '.join(map(str, results['threads']))}). Milliseconds are of a frame. "
-        "CPU: time that the process itself used, which other work on the machine makes worse by less than wall time; in the first table on "
-        "one thread.", "",
+        f"best of {results['rounds']} rounds and of numbers of threads ({', '.join(map(str, results['threads']))}). Milliseconds are "
+        "of a frame. CPU: time that the process itself used, which other work on the machine makes worse by less than wall time; in the first "
+        "table on one thread.", "",
         f"{machine['cpu']}, {machine['cores_usable']} usable cores, GPU: {machine['gpu']}, Python {machine['python']}, torch "
         f"{machine['torch']}; load before {load[0]:.2f}, after {load[1]:.2f}. Other work on the machine makes every number worse.", "",
-        "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped portrait, "
-        "by the same weights. Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no expression ratio.",
+        "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped "
+        "portrait, by the same weights. Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no "
+        "expression ratio.",
     ]  # fmt: skip
     if missing:
         lines += [
