@@ -126,6 +126,7 @@ def test_a_peer_that_lacks_something_is_refused(tmp_path, text, said):
 def test_the_command_writes_its_files(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "CASES", (CASE, replace(CASE, model=bench.WARP, rounds=1)))
     monkeypatch.setattr(bench, "PARTS_OF", CASE)
+    monkeypatch.setattr(bench, "ASKED", {("default", bench.FULL, SIZE, 2): 1e9})
     monkeypatch.setattr(bench, "precisions", lambda: ("fp32",))
     for name, value in {"MEMORY_OF": ((SIZE, 2),), "MEMORY_FRAMES": 4, "ENCODED_PX": (SIZE,), "ENCODED_FRAMES": 6}.items():
         monkeypatch.setattr(bench, name, value)
@@ -138,6 +139,7 @@ def test_the_command_writes_its_files(tiny, tmp_path, monkeypatch, capsys):
     results, page = json.loads((tmp_path / "render.json").read_text()), (tmp_path / "render.md").read_text()
     assert [row["model"] for row in results["speeds"]] == [bench.FULL, bench.WARP, "other"]
     assert all(row["frames_per_s"] > 0 for row in results["speeds"])
+    assert [row["asked"] for row in results["speeds"]] == [1e9, None, None] and "| 1e+09 | no |" in page
     assert [row["threads"] for row in results["parts"]] == [1, 2]
     assert all(min(row["ms"].values()) > 0 and row["source_ms"] > 0 for row in results["parts"])
     (held,) = results["memory"]
