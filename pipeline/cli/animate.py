@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import warnings
+import wave
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLES_PER_FRAME
+from flowvqtalker.constants import EMOTIONS, FPS_HZ, SAMPLE_RATE_HZ, SAMPLES_PER_FRAME
 from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.pose import euler_to_matrix, matrix_to_euler
 from flowvqtalker.fit.basis import LandmarkBasis, basis_of, has_scores
@@ -25,6 +27,7 @@ from flowvqtalker.flow.motionflow import MotionFlow
 from flowvqtalker.flow.sampling import CHUNK_FRAMES, MOST_INTENSE
 from flowvqtalker.flow.streaming import Smoother, StreamRow, WindowStream, stream
 from flowvqtalker.flow.transfer import Reading, Reference, read_emotion
+from flowvqtalker.image.vqig import SourceState
 from flowvqtalker.landmarks import boxes
 from flowvqtalker.landmarks.schema import Landmarker
 from pipeline.backends import make_landmarker
@@ -35,7 +38,7 @@ from pipeline.footage import iterate_footage, open_footage
 from pipeline.media import read_frames, read_sound
 from pipeline.params import read_config, validate
 from pipeline.stages import reads_of, run_root
-from pipeline.synthesis import Models, Source, render_frames, speech_windows, write_synthetic
+from pipeline.synthesis import Models, Source, speech_windows, write_synthetic
 
 #: Frames that are rendered and handed to the encoder before the next ones are begun: memory does not grow with the speech.
 PIECE_FRAMES = 128
@@ -45,7 +48,18 @@ MOST_REFERENCE_FRAMES = 20 * FPS_HZ
 FEWEST_NEUTRAL_FRAMES = 10
 #: What ``pose`` may say besides the name of a video.
 SAMPLED, STILL = "sampled", "still"
+#: A larger picture is read smaller: the face is cut down to the crop anyway, and memory does not grow with the camera.
+MOST_PORTRAIT_PX = 4096
+#: Largest face, as a share of the picture's larger side: a close-up is cut at chin and forehead.
+MOST_OF_PICTURE = 1.25
+#: How much of the sound that a wav's header promises may be missing [s]: recorders that were stopped write a header of a moment later.
+MOST_MISSING_S = 0.1
+#: Factor of the motion's randomness that may be asked for.
+MOST_TEMPERATURE = 3.0
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+#: A wav that was written to a pipe says about the largest size [bytes] that its header can hold, which means nothing.
+_UNKNOWN_SIZE = 2**31 - 2**16
+_NO_FIT = "use a picture that shows the face from the front, or models trained on pictures of this kind"
 
 
 @dataclass(frozen=True)
@@ -95,42 +109,101 @@ class Studio:
 def read_portrait(path: Path) -> np.ndarray:
     """Picture (H, W, 3) uint8 RGB of an image file, or the first frame of a video.
 
+    A picture is turned as its EXIF says, what is transparent is laid on white, and a side of more than MOST_PORTRAIT_PX is read smaller.
+
     Raises:
-        PipelineError: the file is missing or not a picture.
+        PipelineError: the file is missing, or neither a picture nor a video.
     """
     if not path.exists():
         raise PipelineError(f"{path}: no such file", "name a picture or a video with --source")
     if path.suffix.lower() not in _PICTURES:
-        return read_frames(path, [0])[0]
+        try:
+            return read_frames(path, [0])[0]
+        except PipelineError as error:
+            raise PipelineError(
+                f"no picture to animate: {error.message}", "name a picture (png, jpeg, webp, bmp, tiff) or a video with --source"
+            ) from error
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as large ones are refused below
+            with Image.open(path) as image:
+                image.thumbnail((MOST_PORTRAIT_PX, MOST_PORTRAIT_PX))
+                return np.array(_opaque(ImageOps.exif_transpose(image)))  # a copy that may be written to
+    except Image.DecompressionBombError as error:
+        raise PipelineError(
+            f"{path}: the picture is too large ({error})", f"save it with sides of at most {MOST_PORTRAIT_PX} px"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise PipelineError(f"{path}: not a readable picture ({error})", "save it again as png or jpeg") from error
+
+
+def _opaque(image: Any) -> Any:
+    """A picture of any mode of Pillow's as 8-bit RGB; transparent parts on white, 16-bit grey scaled instead of clipped."""
+    from PIL import Image
+
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image, dtype=np.int64) // 256).clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def read_speech(path: Path) -> np.ndarray:
+    """Speech (S,) float32 mono at 16 kHz of a sound file or a video.
+
+    Raises:
+        PipelineError: the file is missing, unreadable, without sound, or a wav that was cut off.
+    """
+    try:
+        sound = read_sound(path)
+    except PipelineError as error:
+        raise PipelineError(error.message, "name a sound file (wav, flac, mp3, m4a, ogg), or a video with sound, with --audio") from error
+    if sound is None or len(sound) == 0:
+        raise PipelineError(f"{path}: the file holds no sound", "name a sound file, or a video with sound, with --audio")
+    try:
+        with wave.open(str(path), "rb") as file:
+            size, promised_s = file.getnframes() * file.getnchannels() * file.getsampwidth(), file.getnframes() / file.getframerate()
+    except (wave.Error, EOFError, ZeroDivisionError, OSError):
+        return sound  # no wav, or a kind of wav whose header says nothing
+    if promised_s - len(sound) / SAMPLE_RATE_HZ > MOST_MISSING_S and size < _UNKNOWN_SIZE:
+        raise PipelineError(
+            f"{path}: the file is cut off: its header says {promised_s:.2f} s, {len(sound) / SAMPLE_RATE_HZ:.2f} s are there",
+            "copy it again, or save what is there as a new sound file",
+        )
+    return sound
 
 
 def find_face(studio: Studio, portrait: np.ndarray, name: str) -> np.ndarray:
     """Landmarks (68, 2) px of the only face of a picture.
 
     Raises:
-        PipelineError: no face, or a second one at least half as large.
+        PipelineError: no face, one below crop.min_face_px, or a second one at least half as large.
     """
     points = studio.landmarker.detect(portrait[None], video=False).landmarks_px[0]
-    if not np.isfinite(points).all():
-        raise PipelineError(f"{name}: no face found", "use a picture that shows one face from the front, at least 64 px wide")
-    # A back end reports its best face only: cover it and look again.
     low, high = points.min(0), points.max(0)
-    size = high - low
+    size, sides, least = high - low, np.array(portrait.shape[1::-1]), studio.params["crop"].min_face_px
+    # Not a number where there is no face; points around or far beyond the picture are what a network says of something else.
+    middle = (low + high) / 2
+    if not ((middle > 0) & (middle < sides)).all() or size.max() > MOST_OF_PICTURE * sides.max():
+        raise PipelineError(f"{name}: no face found", "use a picture that shows one face from the front, at least 64 px wide")
+    if size.max() < least:
+        raise PipelineError(f"{name}: the face is {size.max():.0f} px wide, {least:g} are needed", "use a larger picture of the face")
+    # A back end reports its best face only: cover it and look again.
     covered = portrait.copy()
     left, top = np.maximum((low - 0.4 * size).astype(int), 0)
     right, bottom = np.maximum((high + 0.4 * size).astype(int), 1)
     covered[top:bottom, left:right] = np.median(portrait, axis=(0, 1)).astype(np.uint8)
     second = studio.landmarker.detect(covered[None], video=False).landmarks_px[0]
-    if np.isfinite(second).all() and np.ptp(second, axis=0).max() >= 0.5 * size.max():
-        u, v = (int(value) for value in second.mean(0))
-        raise PipelineError(f"{name}: several faces found (the second near column {u}, row {v})", "cut the picture down to one face")
+    u, v = (second.min(0) + second.max(0)) / 2
+    # What a network makes of the cover itself, with hair and neck around it, is no second face.
+    apart = not (left <= u < right and top <= v < bottom)
+    if np.isfinite(second).all() and apart and np.ptp(second, axis=0).max() >= 0.5 * size.max():
+        raise PipelineError(
+            f"{name}: several faces found (the second near column {u:.0f}, row {v:.0f})", "cut the picture down to one face"
+        )
     return points
 
 
@@ -141,6 +214,9 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
         studio: the finished run.
         portrait: (H, W, 3) uint8 RGB.
         name: how messages call the picture.
+
+    Raises:
+        PipelineError: not one face, or one that no head can be fitted to.
     """
     crop, fit = studio.params["crop"], studio.params["fit3dmm"]
     points = find_face(studio, portrait, name)
@@ -152,8 +228,13 @@ def prepare_source(studio: Studio, portrait: np.ndarray, name: str = "portrait")
     landmarks = found.landmarks_px if found.present.all() else boxes.to_crop(points, box, crop.size_px)[None]
     names, scores = studio.basis.names, found.blendshapes
     prior = None if scores is None or not has_scores(names) else blendshapes_to_beta(scores, names)
-    alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=1, neutral=False, prior_mean=prior)
-    result = fit_clip(studio.basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=False)
+    try:
+        alpha = fit_identity_of_clip(studio.basis, landmarks, camera, config, count=1, neutral=False, prior_mean=prior)
+        result = fit_clip(studio.basis, alpha, landmarks, camera, config, prior_mean=prior, is_sequence=False)
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        raise PipelineError(f"{name}: no head fits the face that was found ({error})", _NO_FIT) from error
+    if not (np.isfinite(result.beta).all() and np.isfinite(result.pose).all()):
+        raise PipelineError(f"{name}: no head fits the face that was found", _NO_FIT)
     return Source(picture, result.beta[0], result.pose[0], landmarks[0])
 
 
@@ -384,19 +465,26 @@ def perform(
     return Performance(source, beta, head, tuple(notes))
 
 
+def source_state(studio: Studio, source: Source) -> SourceState:
+    """What the generator makes of the source picture alone; once per performance, whatever its length."""
+    image = torch.from_numpy(np.ascontiguousarray(source.image)).permute(2, 0, 1).float() / 255
+    known = (torch.from_numpy(np.ascontiguousarray(part)) for part in (source.beta, source.pose, source.landmarks_px))
+    return studio.models.vqig.prepare_source(image, *known, precision=studio.params["generate"].precision)
+
+
 def render(studio: Studio, performance: Performance) -> Iterator[np.ndarray]:
     """Frames of a performance, piece by piece: (n, S, S, 3) uint8 RGB, n at most PIECE_FRAMES.
 
     Each piece is rendered with the neighbours that its first and last windows look at, so that a frame does not depend on where a piece ends.
+    The frames are those of ``synthesis.render_frames``, without its work on the source for every piece.
     """
     cfg, vqig = studio.params["generate"], studio.models.vqig
-    reach = vqig.config.window
+    reach, state = vqig.config.window, source_state(studio, performance.source)
     for start in range(0, len(performance), PIECE_FRAMES):
         stop = min(start + PIECE_FRAMES, len(performance))
         seen = slice(max(0, start - reach), min(len(performance), stop + reach))
-        frames = render_frames(
-            vqig, performance.source, performance.beta[seen], performance.pose[seen], batch=cfg.render_batch, precision=cfg.precision
-        )
+        beta, pose = (torch.from_numpy(part[seen]) for part in (performance.beta, performance.pose))
+        frames = vqig.render_clip(state, beta, pose, batch_size=cfg.render_batch, precision=cfg.precision).numpy()
         yield frames[start - seen.start : stop - seen.start]
 
 
@@ -409,17 +497,48 @@ def animate(studio: Studio, portrait: np.ndarray, sound: np.ndarray, **wishes: A
     return np.concatenate(list(render(studio, perform(studio, portrait, sound, **wishes))))
 
 
+def check_out(out: Path, *inputs: Path | None) -> None:
+    """Raise unless a video can be written to ``out`` without writing over what it is made from."""
+    if out.is_dir():
+        raise PipelineError(f"{out}: this is a folder", "name the mp4 to write with --out")
+    for path in inputs:
+        if path is not None and out.exists() and path.exists() and out.samefile(path):
+            raise PipelineError(f"{out}: --out is also what the video is made from", "name another file with --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(f"{out}: its folder cannot be made ({error.strerror})", "name another file with --out") from error
+
+
 def run(args: argparse.Namespace) -> None:
     """The subcommand."""
-    studio = Studio(read_config("params.yaml", *args.config))
-    sound = read_sound(args.audio)
-    if sound is None:
-        raise PipelineError(f"{args.audio}: the file holds no sound", "name a sound file, or a video with sound, with --audio")
+    make_video(Studio(read_config("params.yaml", *args.config)), args)
+
+
+def make_video(studio: Studio, args: argparse.Namespace) -> Performance:
+    """What the subcommand does with a finished run: read, decide, render and write.
+
+    Args:
+        studio: the finished run.
+        args: parsed options of the subcommand.
+
+    Returns:
+        The motion that the video shows.
+
+    Raises:
+        PipelineError: an option or a file cannot be used; names it and the cure.
+    """
+    driver = None if args.pose in (SAMPLED, STILL) else Path(args.pose)
+    check_out(args.out, args.source, args.audio, args.emotion_from, args.emotion_neutral, driver)
+    sound = read_speech(args.audio)
     if args.emotion_neutral is not None and args.emotion_from is None:
         raise PipelineError(f"--emotion-neutral {args.emotion_neutral} belongs to no reference", "name the reference with --emotion-from")
     track = wished_track(args.emotion, args.intensity, args.blend, args.blend_share, args.schedule, args.emotion_from)
+    portrait = read_portrait(args.source)
+    # Loaded before anything is computed: a run that lacks its generator is told of at once.
+    mended(lambda: studio.models.vqig, "the run's generator does not load: ", "make the run again: `make all`")
     performance = perform(
-        studio, read_portrait(args.source), sound, intensity=args.intensity, seed=args.seed, temperature=args.temperature, pose=args.pose,
+        studio, portrait, sound, intensity=args.intensity, seed=args.seed, temperature=args.temperature, pose=args.pose,
         name=str(args.source), track=track, emotion_from=args.emotion_from,
         emotion_neutral=args.emotion_neutral, replay=args.transfer == "latents", blink_rate=args.blink_rate,
         pose_seed=args.pose_seed, blink_seed=args.blink_seed, smooth_pose=args.smooth_pose,
@@ -436,6 +555,7 @@ def run(args: argparse.Namespace) -> None:
     by = f"flowvqtalker animate, {_said(args)}, seed {args.seed}"
     write_synthetic(args.out, pictures(), sound, crf=studio.params["generate"].crf, by=by)
     print(f"{args.out}: {len(performance)} frames, {len(performance) / FPS_HZ:.2f} s; its metadata says that it is synthetic")
+    return performance
 
 
 def _said(args: argparse.Namespace) -> str:
@@ -505,7 +625,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another motion for the same speech")
     parser.add_argument("--pose-seed", type=int, help="seed of the head motion alone; --seed when not given")
     parser.add_argument("--blink-seed", type=int, help="seed of what --blink-rate draws; --seed when not given")
-    parser.add_argument("--temperature", type=float, help="factor of the motion's randomness; the run's own when not given")
+    parser.add_argument(
+        "--temperature",
+        type=_in_range(0, MOST_TEMPERATURE),
+        help="factor of the motion's randomness in [0, 3]; the run's own when not given",
+    )
     parser.add_argument(
         "--pose", default=SAMPLED, help="sampled (from the speech), still (as in the portrait), or a video whose head motion is followed"
     )
