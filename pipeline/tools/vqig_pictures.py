@@ -71,24 +71,27 @@ def faces_figure(path: Path, cells: Sequence[tuple[Picture, np.ndarray, Sequence
 
 
 def maps_figure(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, np.ndarray], method: str) -> None:
-    """Mean absolute change [grey levels] by role (rows) and emotion (columns), one scale for all, regions outlined."""
+    """Mean absolute change [grey levels] by role (rows) and emotion (columns) inside the regions' box, one scale for all, regions outlined."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     emotions = list(next(iter(maps.values())))
-    highest = float(np.quantile(np.concatenate([one.ravel() for role in maps.values() for one in role.values()]), 0.995))
+    inside = np.any(list(masks.values()), axis=0)
+    rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    box = (slice(max(rows[0] - 3, 0), rows[-1] + 4), slice(max(columns[0] - 3, 0), columns[-1] + 4))
+    highest = float(np.quantile(np.concatenate([one[inside] for role in maps.values() for one in role.values()]), 0.99))
     drawn, axes = plt.subplots(
-        len(maps), len(emotions), figsize=(1.35 * len(emotions) + 0.8, 1.45 * len(maps)), constrained_layout=True, squeeze=False
+        len(maps), len(emotions), figsize=(1.25 * len(emotions) + 0.8, 1.5 * len(maps)), constrained_layout=True, squeeze=False
     )
     shown = None
     for row, (role, own) in enumerate(maps.items()):
         for column, emotion in enumerate(emotions):
             axis = axes[row, column]
-            shown = axis.imshow(own[emotion], cmap="magma", vmin=0.0, vmax=highest, interpolation="nearest")
+            shown = axis.imshow(own[emotion][box], cmap="magma", vmin=0.0, vmax=highest, interpolation="nearest")
             for mask in masks.values():
-                axis.contour(mask.astype(float), levels=[0.5], colors="white", linewidths=0.4)
+                axis.contour(mask[box].astype(float), levels=[0.5], colors="white", linewidths=0.4)
             axis.set(xticks=[], yticks=[])
             if row == 0:
                 axis.set_title(emotion, fontsize=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from flowvqtalker.checks import ShapeError
 from flowvqtalker.landmarks.align import look, similarity
@@ -44,6 +45,19 @@ def aligned_mean(frames: np.ndarray, landmarks_px: np.ndarray, template: np.ndar
     goal = torch.from_numpy(np.asarray(template, np.float64)).float()[None].expand(len(points), -1, -1)
     pictures = look(torch.from_numpy(np.ascontiguousarray(frames[seen])), similarity(goal, points, STILL_WEIGHTS), size)
     return luminance(255.0 * pictures.mean(0).permute(1, 2, 0).double().numpy())
+
+
+def fine_change(change: np.ndarray, sd_px: float) -> np.ndarray:
+    """What of a change is finer than a Gaussian of ``sd_px``: creases and edges, without light and shade that vary slowly over the face.
+
+    Args:
+        change: (H, W) difference of two aligned mean pictures.
+        sd_px: standard deviation of the Gaussian [px], > 0.
+
+    Returns:
+        (H, W) ``change`` minus its smoothed self.
+    """
+    return change - gaussian_filter(change, sd_px, mode="nearest")
 
 
 def change_energy(change: np.ndarray, mask: np.ndarray) -> float:
