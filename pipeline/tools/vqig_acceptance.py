@@ -932,7 +932,8 @@ def markdown(rows: Sequence[Row], lines: Sequence[EmotionLine], about: dict[str,
         "The contrast is taken over that of open eyes in the same video's row, since blur lowers both.",
         f"- **Change with the label**: mean picture of a clip with eyes and nose laid over each other, minus that of the same person's neutral clip, in each row by itself; mean absolute value over the region "
         f"({'; '.join(f'*{name}*: {words}' for name, words in REGIONS.items())}) and correlation with the truth's, signs included. The *fine change* is what a Gaussian of {FINE_SD:g} of the picture's side takes away: creases, and edges that move. "
-        "People without a neutral scored clip are left out.",
+        "People without a neutral scored clip are left out. Heads that turn and nod change the mean picture too, so two takes of one performance differ: where their difference is as large as "
+        "that of the label, strength says little, and the correlation is what counts.",
         f"- **Static pairs**: the {100 * STATIC_SHARE:.0f} % of neighbouring frames between which the true landmarks move least.",
         "- **Not measured here**: how the ceiling grows with identities, tokens, code size and time; ablations; speed; `animate`; a real person. They need other trainings or clocks.", "",
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from skimage.morphology import convex_hull_image
 
 from pipeline.io import atomic_path
 
@@ -71,7 +72,7 @@ def faces_figure(path: Path, cells: Sequence[tuple[Picture, np.ndarray, Sequence
 
 
 def maps_figure(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], masks: Mapping[str, np.ndarray], method: str) -> None:
-    """Mean absolute change [grey levels] by role (rows) and emotion (columns) inside the regions' box, one scale for all, regions outlined."""
+    """Mean absolute change [grey levels] by role (rows) and emotion (columns) inside the regions' hull, one scale for all, regions outlined."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -81,6 +82,7 @@ def maps_figure(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], masks:
     inside = np.any(list(masks.values()), axis=0)
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     box = (slice(max(rows[0] - 3, 0), rows[-1] + 4), slice(max(columns[0] - 3, 0), columns[-1] + 4))
+    hull = convex_hull_image(inside)[box]
     highest = float(np.quantile(np.concatenate([one[inside] for role in maps.values() for one in role.values()]), 0.99))
     drawn, axes = plt.subplots(
         len(maps), len(emotions), figsize=(1.25 * len(emotions) + 0.8, 1.5 * len(maps)), constrained_layout=True, squeeze=False
@@ -89,7 +91,7 @@ def maps_figure(path: Path, maps: Mapping[str, Mapping[str, np.ndarray]], masks:
     for row, (role, own) in enumerate(maps.items()):
         for column, emotion in enumerate(emotions):
             axis = axes[row, column]
-            shown = axis.imshow(own[emotion][box], cmap="magma", vmin=0.0, vmax=highest, interpolation="nearest")
+            shown = axis.imshow(np.where(hull, own[emotion][box], np.nan), cmap="magma", vmin=0.0, vmax=highest, interpolation="nearest")
             for mask in masks.values():
                 axis.contour(mask[box].astype(float), levels=[0.5], colors="white", linewidths=0.4)
             axis.set(xticks=[], yticks=[])
