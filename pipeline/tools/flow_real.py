@@ -1,4 +1,4 @@
-"""The flows on coefficients of real recordings: do they train and sample with the functions and settings that they have for the embedded corpus.
+"""The flows on coefficients of real recordings: do they train and sample with the functions and settings of the embedded corpus.
 
 Usage: python -m pipeline.tools.flow_real [--parts clips deep3d] [--media ../shared/media] [--config configs/clips.yaml] [--share 0.15] [--out docs/flow_real]
 
