@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,19 +22,20 @@ from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import read_json, write_index, write_npz
 from pipeline.params import read_config, validate_section
+from pipeline.params.flow import FlowParams
 from pipeline.tools import flow_real
 from pipeline.training import TrainingFolder
 
 E, FRAMES, SMOKE = 64, 24, "tests/smoke/config.yaml"
 
 
-def tiny(steps: int = 2, **changes):
+def tiny(steps: int = 2, **changes) -> FlowParams:
     """Section flow of the smoke test, whose flows take ``steps`` steps."""
     values = read_config("params.yaml", SMOKE)["flow"] | {"long_frames": 8, "long_stride": 4, "calibration_rounds": 1} | changes
     loop = {"steps": steps, "validate_every": max(1, steps // 3), "batch": 4}
     values["training"] |= loop
     values["pose"]["training"] |= loop
-    return validate_section("flow", values)
+    return cast(FlowParams, validate_section("flow", values))
 
 
 def make_clip(number: int, identity: str, emotion: int = -1, frames: int = FRAMES) -> MotionClip:
