@@ -387,10 +387,14 @@ _TEXT = {
 
 def to_markdown(materials: Sequence[Material], fitted: Sequence[Fitted], share: float) -> str:
     """The page."""
+    missing = len(materials) < len(PARTS)
+    command = " ".join(
+        ["python -m pipeline.tools.flow_real", *(["--parts", *(m.name for m in materials)] if missing else []), f"--share {share:g}"]
+    )
     lines = [
         "# The flows on coefficients of real recordings", "",
-        f"Written by `python -m pipeline.tools.flow_real --share {share:g}`: shapes and settings of `params.yaml`, {share:g} of its steps, one training of each flow. "
-        "Both sets go through the functions of the stage `flow`; nothing in them knows where the coefficients come from. Bits per dimension are those of "
+        f"Written by `{command}`: shapes and settings of `params.yaml`, {share:g} of its steps, one training of each flow. "
+        "All sets go through the functions of the stage `flow`; nothing in them knows where the coefficients come from. Bits per dimension are those of "
         "standardised coefficients, each in its own set's units: sets do not compare, and no claim of quality is made.", "",
         "Whole identities are held out: every third in the order of their names, alternately for validation (chooses the weights) and for the last score "
         "(test). Clips whose name says an emotion, as MEAD's do, are labelled; all others are unlabelled and count by the exact mixture over emotions. ",
@@ -399,11 +403,16 @@ def to_markdown(materials: Sequence[Material], fitted: Sequence[Fitted], share: 
     for material in materials:
         s = summary_of(material)
         sides = ", ".join(
-            f"{s[side]['clips']} {words} clips ({s[side]['frames']} frames, {s[side]['unlabelled']} unlabelled, {len(s[side]['identities'])} identities)"
+            f"{words} {s[side]['clips']} ({s[side]['frames']} frames; unlabelled {s[side]['unlabelled']}, identities {len(s[side]['identities'])})"
             for side, words in (("train", "training"), ("val", "validation"), ("test", "test"))
             if s[side]["clips"]
         )
-        lines += ["", f"## {_TEXT[material.name]}", "", f"{s['coefficients']} expression coefficients and 6 of the pose. {sides}."]
+        lines += [
+            "",
+            f"## {_TEXT[material.name]}",
+            "",
+            f"{s['coefficients']} expression coefficients and 6 of the pose. Clips for {sides}.",
+        ]
         if material.name == "clips":
             lines.append(
                 "`make clips ROOT=../shared/media TARGET=audio` makes them; clips without sound take no part, as in the stage `flow`."
