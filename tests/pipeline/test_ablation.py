@@ -166,7 +166,9 @@ def test_trainings_of_the_grid_of_priors_differ_in_the_latent_and_the_data_alone
         {**sections["flow"].model_dump(), **(prior["flow"]["variants"][name] or {})} for name in grid_trainings(GRIDS["prior"], prior)
     ]
     changed = {"prior", "nu", "corrupted_share", "replicate", "variants"}
-    assert all({k: v for k, v in one.items() if k not in changed} == {k: v for k, v in values[0].items() if k not in changed} for one in values)
+    assert all(
+        {k: v for k, v in one.items() if k not in changed} == {k: v for k, v in values[0].items() if k not in changed} for one in values
+    )
     assert {one["corrupted_share"] for one in values} == {0.0, 0.05} and {one["nu"] for one in values} == {2.0, 5.0, 50.0}
     # As in the flow grid, but for what a likelihood of ExpFlow does not hold.
     other = validate(flow)["flow"].model_dump()
