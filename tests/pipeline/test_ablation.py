@@ -173,7 +173,7 @@ def test_trainings_of_the_grid_of_priors_differ_in_the_latent_and_the_data_alone
     # As in the flow grid, but for what a likelihood of ExpFlow does not hold.
     other = validate(flow)["flow"].model_dump()
     differs = {name for name in other if name not in changed and other[name] != values[0][name]}
-    assert differs == {"calibration_rounds", "pose"}
+    assert differs == {"calibration_rounds", "pose", "lids"}
 
 
 def test_a_made_up_flow_grid_gets_the_verdicts_it_was_made_for(tmp_path):
