@@ -2,18 +2,19 @@
 
 Usage: python -m pipeline.tools.flow_judged [--root .] [--seeds 3] [--targets 1] [--swap] [--note "..."] [--out docs/flow_judged]
 
-Needs the finished stages corpus, landmarker, crop, fit3dmm, audio, experts and flow of a run below --root and trains nothing. The scored test clips
-(talked, with a label and sound) are drawn as `clay_paired` of the table of results draws them: the same person, light and camera, the head pose fitted
-to the clip, the frames written as H.264 with the run's crf and read again. The judge reads such a clip as `evaluate` does: landmarks of the run's back
-end on the decoded frames, smoothed over time, the face cut from every frame, the person's usual face from all their real videos, one verdict a clip.
+Needs the finished stages corpus, landmarker, crop, fit3dmm, audio, experts and flow of a run below --root and trains nothing. The scored
+test clips (talked, with a label and sound) are drawn as `clay_paired` of the table of results draws them: the same person, light and
+camera, the head pose fitted to the clip, the frames written as H.264 with the run's crf and read again. The judge reads such a clip as
+`evaluate` does: landmarks of the run's back end on the decoded frames, smoothed over time, the face cut from every frame, the person's
+usual face from all their real videos, one verdict a clip.
 
 1. Emotion: samples of ExpFlow (temperature and guidance of `generate`) against true and fitted coefficients, all drawn in the same way.
 2. Transfer: the emotion of a test clip read without its label, shown by another test person who says another sentence.
 3. Intensity: seven emotions at six intensities with the same seed.
 --swap draws true coefficients with one region of the face replaced by the fit, and tells where the judge loses what the fit loses.
 
-Verdicts are kept in `.cache/flow_judged` by all they depend on: an interrupted command goes on where it stopped. Writes <out>.json, <out>.md and
-docs/figures/<name of out>.png.
+Verdicts are kept in `.cache/flow_judged` by all they depend on: an interrupted command goes on where it stopped. Writes <out>.json,
+<out>.md and figures/<name of out>.png beside them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -50,11 +52,11 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.checks import true_pose
 from pipeline.evaluation.clips import Scorer
 from pipeline.generate import Work
-from pipeline.io import ok_rows, read_index, read_json, read_npz, text_sha256, write_json, write_text
+from pipeline.io import file_sha256, ok_rows, read_index, read_json, read_npz, text_sha256, write_json, write_text
 from pipeline.media import read_video, write_video
 from pipeline.params import validate_section
 from pipeline.scoredclips import SEEDS, ScoredClip, fitted, scored_clips
-from pipeline.stages import reads_of, stamp_json, stamp_path
+from pipeline.stages import STAGES, reads_of, stamp_json, stamp_path
 from pipeline.tools import flow_judged_page as page
 from pipeline.tools.flow_judged_page import Pair, Shift, Sweep, Verdict
 from pipeline.tools.runread import read_run
@@ -261,7 +263,7 @@ def shifts_of(motions: Sequence[Motions]) -> list[Shift]:
 
 
 def judge_samples(work: Work, motions: Sequence[Motions], read: Read, seeds: int) -> list[Verdict]:
-    """Verdicts on samples of ExpFlow for each clip's own sound, source and label (rows ``flow``); sample 0 is that of the table of results."""
+    """Verdicts on samples of ExpFlow for each clip's own sound, source and label (rows ``flow``); sample 0 is that of `generate`."""
     verdicts = []
     for seed in range(seeds):
         made = work.sample("expflow", work.requests([one.clip for one in motions], seed))
@@ -415,7 +417,8 @@ def judge_sweeps(
             edge = np.minimum(high - beta, beta - low)[:, high > low]
             sweeps.append(
                 Sweep(
-                    target.clip, str(target.row["identity"]), emotion, asked.seed, [probability_of(logits[index], emotion) for index in own],
+                    target.clip, str(target.row["identity"]), emotion, asked.seed,
+                    [probability_of(logits[index], emotion) for index in own],
                     EMOTIONS[int(logits[own[-1]].argmax())], bool(np.isfinite(beta).all()), float(over.max()), float(np.abs(beta).max()),
                     float(np.abs(made[own[-2]]).max()), float((edge <= 1e-6).mean()),
                 )
@@ -424,6 +427,26 @@ def judge_sweeps(
 
 
 # The command.
+
+
+def agreement(evaluate: Context, verdicts: Sequence[Verdict]) -> dict[str, tuple[int, int]]:
+    """How many clips have the verdict that the run's own evaluation gave, by row of its table: (equal, all).
+
+    Rows are compared where the evaluation is that of the same data and judges, by the hash that it wrote.
+    """
+    folder = evaluate.root / Path(STAGES["evaluate"].out).parent
+    if not (folder / "metrics.json").exists() or not all(path.exists() for path in evaluate.reads.values()):
+        return {}
+    data = text_sha256(*(f"{name}={file_sha256(path)}" for name, path in sorted(evaluate.reads.items())))
+    if read_json(folder / "metrics.json").get("data_sha256") != data:
+        return {}
+    found = {}
+    for method, row in (("ground_truth", "real"), ("clay_on_fitted", "fitted")):
+        if (folder / f"{method}.csv").exists():
+            said = pd.read_csv(folder / f"{method}.csv", keep_default_na=False).set_index("clip")["emotion_verdict"]
+            own = [one for one in verdicts if one.row == row and one.clip in said.index]
+            found[method] = (sum(one.said == said[one.clip] for one in own), len(own))
+    return found
 
 
 def train_bounds(clips: Sequence[MotionClip]) -> tuple[np.ndarray, np.ndarray]:
@@ -468,6 +491,7 @@ def run(root: Path, variant: str, seeds: int, targets: int, most: int, swap: boo
         "note": note, "variant": variant, "code": trained.code, "seeds": seeds, "clips": len(clips), "temperature": cfg.temperature,
         "guidance": cfg.emotion_guidance, "crf": cfg.crf, "identities": len({clip.row["identity"] for clip in clips}),
         "frames": sum(clip.n_frames for clip in clips), "judge": screen.scorer.judges.metrics.get("test_emotion_clip_acc_pct"),
+        "agreement": agreement(evaluate, verdicts),
     }  # fmt: skip
     picture = out.parent / "figures" / f"{out.name}.png"
     page.figure(picture, verdicts, sweeps)

@@ -188,7 +188,11 @@ def confusion(verdicts: Sequence[Verdict], row: str) -> np.ndarray:
 
 
 def lost_and_won(verdicts: Sequence[Verdict], row: str, baseline: str) -> tuple[Counter, Counter]:
-    """Clips that the judge names right in ``baseline`` only, as (emotion, level, what it says in ``row``), and those right in ``row`` only."""
+    """Clips that the judge names right in ``baseline`` only, and those right in ``row`` only.
+
+    Returns:
+        Two counters of (emotion, level, verdict in ``baseline``, verdict in ``row``).
+    """
     before = {one.clip: one for one in verdicts if one.row == baseline}
     after = {one.clip: one for one in verdicts if one.row == row}
     both = [(before[clip], after[clip]) for clip in sorted(before.keys() & after.keys())]
@@ -270,8 +274,8 @@ def level_name(level: int | None) -> str:
 def _emotion_part(about: dict[str, Any], verdicts: Sequence[Verdict]) -> list[str]:
     lines = [
         "## Emotion", "",
-        f"Samples are {about['seeds']} of each clip (temperature {about['temperature']:g}, guidance {about['guidance']:g}); a clip's share of right "
-        f"samples counts once. Accuracies in %. The bar: samples over truth at least {EMOTION_BAR:g}.", "",
+        f"Samples are {about['seeds']} of each clip (temperature {about['temperature']:g}, guidance {about['guidance']:g}); a clip's share "
+        f"of right samples counts once. Accuracies in %. The bar: samples over truth at least {EMOTION_BAR:g}.", "",
         "| drawn | " + " | ".join(level_name(level) for level in STRATA) + " |", "|---|" + "---:|" * len(STRATA),
     ]  # fmt: skip
     for row, name in ROWS.items():
@@ -284,9 +288,8 @@ def _emotion_part(about: dict[str, Any], verdicts: Sequence[Verdict]) -> list[st
     ]
     for level in STRATA:
         true, fit = (ratio(verdicts, "flow", bottom, level) for bottom in ("truth", "fitted"))
-        lines.append(
-            f"| {level_name(level)} | {share(true, False)} | {against(true, EMOTION_BAR)} | {share(fit, False)} | {against(fit, EMOTION_BAR)} |"
-        )
+        cells = [level_name(level), *(part for one in (true, fit) for part in (share(one, False), against(one, EMOTION_BAR)))]
+        lines.append(f"| {' | '.join(cells)} |")
     spread = [float(np.mean([one.right for one in verdicts if one.row == "flow" and one.seed == seed])) for seed in range(about["seeds"])]
     lines += ["", "Each seed alone: " + ", ".join(f"{100 * value:.1f}" for value in spread) + " %.", ""]
     return lines
@@ -308,7 +311,8 @@ def _fit_part(verdicts: Sequence[Verdict], shifts: Sequence[Shift]) -> list[str]
     lines += [f"| {name} | {share(difference(verdicts, row, base))} |" for name, row, base in gaps]
     regions = list(dict.fromkeys(one.row for one in verdicts if one.row.startswith("swap ")))
     lines += [
-        f"| truth with {row.removeprefix('swap ')} from the fit (right in {share(accuracy(verdicts, row))} %) | {share(difference(verdicts, row, 'truth'))} |"
+        f"| truth with {row.removeprefix('swap ')} from the fit (right in {share(accuracy(verdicts, row))} %) "
+        f"| {share(difference(verdicts, row, 'truth'))} |"
         for row in regions
     ]
     lines += ["", "Verdicts on true coefficients (rows: true emotion, columns: the judge's):", "", *_matrix(confusion(verdicts, "truth"))]
@@ -339,13 +343,17 @@ def _transfer_part(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> list[s
     sources = list(pairs[0].inferred)
     lines = [
         "## Transfer", "",
-        f"{len(pairs)} test clips as references: ExpFlow reads emotion and level from fitted coefficients and sound, without the label, against the source frame "
-        f"that stands in the first column. The reading against the {sources[0]} is then shown by another test person who says another sentence: with the "
-        "reference's latents played back as far as they go, or with its emotion and level only. Right is what agrees with the reference's true label; in %. The bar: "
-        f"result at least {TRANSFER_BAR:g} of the judge's accuracy on the references' true coefficients. Intervals resample the references' identities.", "",
+        f"{len(pairs)} test clips as references: ExpFlow reads emotion and level from fitted coefficients and sound, without the label, "
+        f"against the source frame that stands in the first column. The reading against the {sources[0]} is then shown by another test "
+        "person who says another sentence: with the reference's latents played back as far as they go, or with its emotion and level "
+        f"only. Right is what agrees with the reference's true label; in %. The bar: result at least {TRANSFER_BAR:g} of the judge's "
+        "accuracy on the references' true coefficients. Intervals resample the references' identities.", "",
         "| | " + " | ".join(level_name(level) for level in STRATA) + " |", "|---|" + "---:|" * len(STRATA),
     ]  # fmt: skip
-    lines += [f"| inferred, {source} | " + " | ".join(share(inferred_right(pairs, source, level)) for level in STRATA) + " |" for source in sources]
+    lines += [
+        f"| inferred, {source} | " + " | ".join(share(inferred_right(pairs, source, level)) for level in STRATA) + " |"
+        for source in sources
+    ]
     lines += [
         f"| result, {way} | " + " | ".join(share(shown_right(pairs, way, level)) for level in STRATA) + " |" for way in (LATENTS, LABEL)
     ]
@@ -376,9 +384,10 @@ def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
     all_rise, steps = share_of_sweeps(sweeps), share_of_sweeps(sweeps, steps_rise)
     lines = [
         "## Intensity", "",
-        f"{len(sweeps)} sweeps: {len({sweep.emotion for sweep in sweeps})} emotions for {len({sweep.clip for sweep in sweeps})} sentences of "
-        f"{len({sweep.identity for sweep in sweeps})} people, the same seed at all intensities of a target. A sweep rises when none of the judge's probabilities of the emotion at 0, "
-        f"0.25, 0.5, 0.75 and 1 lies more than {TOLERANCE:g} below any before it. The bar: {100 * SWEEP_BAR:.0f} % of the sweeps.", "",
+        f"{len(sweeps)} sweeps: {len({sweep.emotion for sweep in sweeps})} emotions for {len({sweep.clip for sweep in sweeps})} sentences "
+        f"of {len({sweep.identity for sweep in sweeps})} people, the same seed at all intensities of a target. A sweep rises when none of "
+        "the judge's probabilities of the emotion at 0, 0.25, 0.5, 0.75 and 1 lies more "
+        f"than {TOLERANCE:g} below any before it. The bar: {100 * SWEEP_BAR:.0f} % of the sweeps.", "",
         "| | sweeps [%] | at least 90 |", "|---|---:|---|",
         f"| rise within {TOLERANCE:g} | {share(all_rise)} | {against(all_rise, SWEEP_BAR)} |",
         f"| no single step falls by more than {TOLERANCE:g} (a weaker rule) | {share(steps)} | |", "",
@@ -396,10 +405,11 @@ def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
     right = sum(sweep.said == sweep.emotion for sweep in sweeps)
     lines += [
         "", "Columns are means of the judge's probability of the emotion over the sweeps.", "",
-        f"At 1.5: coefficients finite in {finite} of {len(sweeps)}, within the range of the training clips in {inside} (a rollout clamps to that range, and "
-        f"{100 * np.mean([sweep.at_bound for sweep in sweeps]):.1f} % of the coefficients lie on an end of it); largest absolute coefficient {max(s.largest for s in sweeps):.2f} "
-        f"(at 1: {max(s.largest_at_one for s in sweeps):.2f}); the judge names the emotion in {right} of {len(sweeps)}, with probability "
-        f"{np.nanmean([s.probability[5] for s in sweeps]):.2f} in the mean (at 1: {np.nanmean([s.probability[4] for s in sweeps]):.2f}).", "",
+        f"At 1.5: coefficients finite in {finite} of {len(sweeps)}, within the range of the training clips in {inside} (a rollout clamps "
+        f"to that range, and {100 * np.mean([sweep.at_bound for sweep in sweeps]):.1f} % of the coefficients lie on an end of it); "
+        f"largest absolute coefficient {max(s.largest for s in sweeps):.2f} (at 1: {max(s.largest_at_one for s in sweeps):.2f}); the "
+        f"judge names the emotion in {right} of {len(sweeps)}, with probability {np.nanmean([s.probability[5] for s in sweeps]):.2f} in "
+        f"the mean (at 1: {np.nanmean([s.probability[4] for s in sweeps]):.2f}).", "",
     ]  # fmt: skip
     return lines
 
@@ -415,14 +425,21 @@ def markdown(
     """The page: where the numbers come from, three parts, what the fit loses."""
     judge = f" On the real test clips of its own training the judge reached {about['judge']:.1f} %." if about["judge"] is not None else ""
     unread = sum(not one.said for one in verdicts)
+    same = "".join(
+        f" The run's own evaluation gave the same verdict on `{method}` for {equal} of {count} clips."
+        for method, (equal, count) in about["agreement"].items()
+    )
     lines = [
         "# What the judge says of generated motion", "",
         f"Written by `python -m pipeline.tools.flow_judged`; single verdicts are in `flow_judged.json`. {about['note']}".strip(), "",
-        f"{about['clips']} scored test clips of {about['identities']} people ({about['frames']} frames); variant `{about['variant']}` of the flow (code {about['code']} of the stage `flow`). "
+        f"{about['clips']} scored test clips of {about['identities']} people ({about['frames']} frames); variant `{about['variant']}` of "
+        f"the flow (code {about['code']} of the stage `flow`). "
         f"Intervals ({100 * INTERVAL:.0f} %) resample identities. \"Undecided\": the interval holds the bar.{judge}", "",
-        "All coefficients are drawn by the renderer of the embedded corpus, on the clip's own person, light and camera with the head pose fitted to the clip, as the rows `clay_*` of the table of "
-        f"results are, written as H.264 (crf {about['crf']:g}) and read again. The judge reads them as `evaluate` does: landmarks by the run's back end on every decoded frame, smoothed over time; "
-        "the face cut from every frame; the person's usual face from all their real videos; one verdict on the whole clip. No frame is left out."
+        "All coefficients are drawn by the renderer of the embedded corpus, on the clip's own person, light and camera with the head pose "
+        f"fitted to the clip, as the rows `clay_*` of the table of results are, written as H.264 (crf {about['crf']:g}) and read again. "
+        "The judge reads them as `evaluate` does: landmarks by the run's back end on every decoded frame, smoothed over time; the face "
+        "cut from every frame; the person's usual face from all their real videos; one verdict on the whole clip. No frame is left out."
+        + same
         + (f" {unread} drawings showed no face and are left out." if unread else ""), "",
     ]  # fmt: skip
     lines += _emotion_part(about, verdicts) + _transfer_part(verdicts, pairs) + _intensity_part(sweeps)
@@ -463,7 +480,8 @@ def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pa
         "inferred": {source: by_level(lambda level, source=source: inferred_right(pairs, source, level)) for source in sources},
         "transfer": {way: by_level(lambda level, way=way: shown_right(pairs, way, level)) for way in (LATENTS, LABEL)},
         "transfer_over": {
-            f"{way} over {base}": estimate(shown_ratio(pairs, verdicts, way, base)) for way in (LATENTS, LABEL) for base in ("truth", "fitted")
+            f"{way} over {base}": estimate(shown_ratio(pairs, verdicts, way, base))
+            for way in (LATENTS, LABEL) for base in ("truth", "fitted")
         },
         "sweeps_rise": estimate(share_of_sweeps(sweeps)),
         "sweeps_steps_rise": estimate(share_of_sweeps(sweeps, steps_rise)),
@@ -473,11 +491,13 @@ def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pa
         },
         "clips": list(clips.values()),
         "pairs": [
-            {"reference": pair.reference, "target": pair.target, "inferred": pair.inferred, "intensity": number(pair.intensity), "said": pair.said}
+            {"reference": pair.reference, "target": pair.target, "inferred": pair.inferred, "intensity": number(pair.intensity),
+             "said": pair.said}
             for pair in pairs
         ],
         "sweeps": [
-            {"clip": s.clip, "emotion": s.emotion, "seed": s.seed, "probability": " ".join(f"{p:.3f}" for p in s.probability), "rises": s.known and rises(s.probability[:5])}
+            {"clip": s.clip, "emotion": s.emotion, "seed": s.seed, "probability": " ".join(f"{p:.3f}" for p in s.probability),
+             "rises": s.known and rises(s.probability[:5])}
             for s in sweeps
         ],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The tool that lets the judge read generated motion: known answers of its arithmetic, the reading of frames, and its parts with a judge that sees coefficients."""
+"""The tool by which the judge reads generated motion: arithmetic, the reading of frames, and its parts with a judge that sees coefficients."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ from flowvqtalker.flow.windows import MotionClip
 from flowvqtalker.landmarks.boxes import smooth_landmarks
 from pipeline.errors import PipelineError
 from pipeline.evaluation.analysis import analyse_frames
-from pipeline.io import write_json
+from pipeline.io import file_sha256, text_sha256, write_json
 from pipeline.media import read_video, write_video
 from pipeline.params import read_config
 from pipeline.scoredclips import ScoredClip
@@ -276,7 +276,10 @@ def test_transfers_replay_latents_or_take_the_label_only():
     ]  # fmt: skip
     readings = tool.read_references(flow, motion)
     assert set(readings) == set(tool.SOURCES) and all(isinstance(one, Reading) for one in readings[tool.SOURCES[0]].values())
-    asked = lambda clip: MotionRequest(torch.zeros(FRAMES, 16, 80), torch.full((E,), 0.1), torch.zeros(6), 0, 0.0, len(clip.clip))  # noqa: E731
+
+    def asked(clip: ScoredClip) -> MotionRequest:
+        return MotionRequest(torch.zeros(FRAMES, 16, 80), torch.full((E,), 0.1), torch.zeros(6), 0, 0.0, len(clip.clip))
+
     sampler = tool.Sampler(flow, 1.0, 1.0, 8, asked)
     chosen = [readings[tool.SOURCES[0]][clip.clip] for clip in clips]
     played, told = sampler.shown(clips, chosen, True), sampler.shown(clips, chosen, False)
@@ -311,8 +314,9 @@ def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
         for i in range(16)
     ]
     about = {
-        "note": "A tiny run.", "variant": "full", "code": "abc", "seeds": 3, "clips": 20, "identities": 10, "frames": 200, "temperature": 0.95,
-        "guidance": 1.6, "crf": 18.0, "judge": 75.0,
+        "note": "A tiny run.", "variant": "full", "code": "abc", "seeds": 3, "clips": 20, "identities": 10, "frames": 200,
+        "temperature": 0.95,
+        "guidance": 1.6, "crf": 18.0, "judge": 75.0, "agreement": {"ground_truth": (19, 20)},
     }  # fmt: skip
     text = page.markdown(about, verdicts, pairs, sweeps, [page.Shift("happy", "jawOpen", 0.1, 0.2)], "figures/x.png")
     for words in (
@@ -322,6 +326,7 @@ def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
         "| level 2 |",
         "| rise within 0.02 | 100.0 [100.0, 100.0] | yes |",
         "No frame is left out",
+        "`ground_truth` for 19 of 20 clips",
     ):
         assert words in text
     assert "nan" not in text.lower().replace("nano", "")
@@ -348,3 +353,17 @@ def test_an_unfinished_run_is_refused_with_the_stage(tmp_path):
         and ctx.cfg.temperature == values["generate"]["temperature"]
         and ctx.reads["flow_full"] == tmp_path / "models/flow/full/index.json"
     )
+
+
+def test_verdicts_are_compared_with_an_evaluation_of_the_same_data_only(tmp_path):
+    folder = tmp_path / "reports/evaluate"
+    folder.mkdir(parents=True)
+    (tmp_path / "index.csv").write_text("clip\n")
+    (folder / "ground_truth.csv").write_text("clip,emotion_verdict\nc0,happy\nc1,sad\n")
+    ctx = SimpleNamespace(root=tmp_path, reads={"crop": tmp_path / "index.csv"})
+    verdicts = [verdict("real", 0, "happy"), verdict("real", 1, "happy"), verdict("fitted", 0, "happy"), verdict("real", 2, "sad")]
+    assert tool.agreement(ctx, verdicts) == {}
+    write_json(folder / "metrics.json", {"data_sha256": "of other data"})
+    assert tool.agreement(ctx, verdicts) == {}
+    write_json(folder / "metrics.json", {"data_sha256": text_sha256(f"crop={file_sha256(tmp_path / 'index.csv')}")})
+    assert tool.agreement(ctx, verdicts) == {"ground_truth": (1, 2)}
