@@ -464,7 +464,8 @@ def run(root: Path, variant: str, seeds: int, targets: int, most: int, swap: boo
     if not folder.exists():
         raise PipelineError(f"{folder}: there is no such file", "finish the stage flow first, or name a trained variant with --variant")
     generate = replace(generate, reads=generate.reads | {f"flow_{variant}": folder})
-    clips = [clip for clip in scored_clips(generate) if clip.row["emotion"] and clip.row["mel"]][:most]
+    clips = [clip for clip in scored_clips(generate) if clip.row["emotion"] and clip.row["mel"]]
+    clips = clips[:: max(1, -(-len(clips) // most))]
     if not clips:
         raise PipelineError(f"{root}: no scored test clip has a label and sound", "use the embedded corpus")
     work = Work(generate, f"clay_paired__{variant}", {clip.clip: clip for clip in clips})
@@ -507,8 +508,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("."), help="folder of a finished run")
     parser.add_argument("--variant", default="", help="variant of the flow; the one that generates when not given")
     parser.add_argument("--seeds", type=int, default=3, help="samples of every test clip")
-    parser.add_argument("--targets", type=int, default=1, help="sentences of every test person whose intensities are swept")
-    parser.add_argument("--clips", type=int, default=1000, help="test clips that take part at most, by name")
+    parser.add_argument("--targets", type=int, default=1, help="sentences of every test person whose intensities are swept; 0 for none")
+    parser.add_argument("--clips", type=int, default=1000, help="test clips that take part at most, evenly by name")
     parser.add_argument("--swap", action="store_true", help="also draw the truth with one region of the face from the fit")
     parser.add_argument("--note", default="", help="sentence about the run, for the page")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")

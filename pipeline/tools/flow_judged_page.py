@@ -380,6 +380,8 @@ def _transfer_part(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> list[s
 
 
 def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
+    if not sweeps:
+        return ["## Intensity", "", "No intensity was swept.", ""]
     known = [sweep for sweep in sweeps if sweep.known]
     all_rise, steps = share_of_sweeps(sweeps), share_of_sweeps(sweeps, steps_rise)
     lines = [
@@ -486,7 +488,8 @@ def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pa
         "sweeps_rise": estimate(share_of_sweeps(sweeps)),
         "sweeps_steps_rise": estimate(share_of_sweeps(sweeps, steps_rise)),
         "beyond": {
-            "finite": all(sweep.finite for sweep in sweeps), "over": number(max((sweep.over for sweep in sweeps), default=math.nan)),
+            "finite": all(sweep.finite for sweep in sweeps) if sweeps else None,
+            "over": number(max((sweep.over for sweep in sweeps), default=math.nan)),
             "largest": number(max((sweep.largest for sweep in sweeps), default=math.nan)),
         },
         "clips": list(clips.values()),

@@ -1,4 +1,4 @@
-"""The tool by which the judge reads generated motion: arithmetic, the reading of frames, and its parts with a judge that sees coefficients."""
+"""How the judge reads generated motion: arithmetic, the reading of frames, and its parts with a judge that sees coefficients."""
 
 import math
 from dataclasses import replace
@@ -332,6 +332,9 @@ def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
     assert "nan" not in text.lower().replace("nano", "")
     write_json(tmp_path / "x.json", page.plain(about, verdicts, pairs, sweeps))  # refuses NaN
     page.figure(tmp_path / "x.png", verdicts, sweeps)
+    without = page.markdown(about, verdicts, [], [], [], "figures/x.png")
+    assert "No intensity was swept." in without and "No pair of test clips" in without
+    write_json(tmp_path / "y.json", page.plain(about, verdicts, [], []))
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
