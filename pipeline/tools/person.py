@@ -112,7 +112,8 @@ def frame_likeness(test: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Share of the test's thumbnails with a twin among the other's, and the smallest difference [mean absolute grey levels].
 
     Args:
-        test, other: (T, P) grey levels.
+        test: (T, P) grey levels.
+        other: (T', P) grey levels.
     """
     nearest = np.array([np.abs(other - row).mean(1).min() for row in test])
     return float((nearest < SAME_FRAME).mean()), float(nearest.min())
@@ -197,8 +198,8 @@ def lay_out(media: Path, train: Sequence[str], test: str, folder: Path) -> None:
     write_text(folder / "index.csv", table.getvalue())
 
 
-def prepare(media: Path, train: Sequence[str], test: str, root: Path) -> list[Likeness]:
-    """Check the recordings against each other and lay them out.
+def look(media: Path, train: Sequence[str], test: str) -> list[Likeness]:
+    """The test recording beside the training recordings, and beside every other video below the parent of ``media``, for the record.
 
     Raises:
         PipelineError: see ``check_media``; the test recording is part of a training recording.
@@ -213,7 +214,6 @@ def prepare(media: Path, train: Sequence[str], test: str, root: Path) -> list[Li
                 f"{name} repeats {test}: {one.same_share:.0%} of its frames, sound correlation {one.sound:.2f}",
                 "test on a recording that is not trained on",
             )
-    lay_out(media, train, test, root / "data/recordings")
     return found
 
 
@@ -234,7 +234,8 @@ def compare(frames: np.ndarray, truth: np.ndarray, points: np.ndarray, wanted: n
     """Numbers of each frame against the real one.
 
     Args:
-        frames, truth: (T, S, S, 3) uint8.
+        frames: (T, S, S, 3) uint8.
+        truth: (T, S, S, 3) uint8.
         points: (T, 68, 2) px landmarks found in ``frames``, NaN without a face.
         wanted: (T, 68, 2) px landmarks found in ``truth``.
 
@@ -306,7 +307,8 @@ def closed_share(points: np.ndarray, wanted: np.ndarray, below: float = 0.5) -> 
     """Share of the frames with eyes closed in ``wanted`` whose eyes are closed in ``points``, and their number.
 
     Args:
-        points, wanted: (T, 68, 2) px.
+        points: (T, 68, 2) px.
+        wanted: (T, 68, 2) px, of the truth.
         below: closure, from 0 for the clip's own open eyes to 1, from which eyes count as closed.
     """
     closed = closure_from_landmarks(wanted) >= below
@@ -365,7 +367,7 @@ def cut_out(frame: np.ndarray, centre: np.ndarray, half: tuple[int, int], scale:
     """A box of (2 half) px around a point, enlarged by a whole factor; what lies beyond the border repeats it."""
     across, down = half
     padded = np.pad(frame, ((down, down), (across, across), (0, 0)), mode="edge")
-    u, v = (int(round(float(value))) for value in centre)
+    u, v = (round(float(value)) for value in centre)
     u, v = min(max(u, 0), frame.shape[1] - 1), min(max(v, 0), frame.shape[0] - 1)
     return padded[v : v + 2 * down, u : u + 2 * across].repeat(scale, 0).repeat(scale, 1)
 
@@ -505,10 +507,8 @@ def to_table(rows: Sequence[Row]) -> str:
             value = row.numbers[column]
             low, high = value.ci or (float("nan"), float("nan"))
             records.append({"row": row.method, "column": column, "value": value.value, "low": low, "high": high, "n_frames": value.n})
-        for column in ("of_ceiling", "of_truth", "lip_correlation", "faces_found_pct"):
-            records.append(
-                {"row": row.method, "column": column, "value": getattr(row, column), "low": np.nan, "high": np.nan, "n_frames": 0}
-            )
+        single = ("of_ceiling", "of_truth", "lip_correlation", "faces_found_pct")
+        records.extend({"row": row.method, "column": column, "value": getattr(row, column)} for column in single)
     return pd.DataFrame(records).to_csv(index=False, lineterminator="\n", float_format="%.6g")
 
 
@@ -529,14 +529,13 @@ def score(config: str, found: Sequence[Likeness], names: tuple[Sequence[str], st
 def run(media: Path, train: Sequence[str], test: str, config: str, cores: str, only: str, out: Path) -> None:
     """All three parts, or one."""
     root = run_root(read_config("params.yaml", config))
-    check_media(media, train, test)
-    if only == "train" and (root / "data/recordings/index.csv").is_file():
-        found: list[Likeness] = []
-    else:
-        found = prepare(media, train, test, root)
+    found = look(media, train, test)
+    recordings = root / "data/recordings"
+    if only != "score":
+        lay_out(media, train, test, recordings)
     if only in ("", "train"):
-        clips.run(root / "data/recordings", "audio", cores, config)
-        clips.run(root / "data/recordings", "generate", cores, config)
+        clips.run(recordings, "audio", cores, config)
+        clips.run(recordings, "generate", cores, config)
     if only in ("", "score"):
         score(config, found, (train, test), out)
 
