@@ -44,7 +44,7 @@ from pipeline.cli import clips
 from pipeline.context import Context
 from pipeline.errors import PipelineError
 from pipeline.io import atomic_path, file_sha256, ok_rows, read_index, read_json, write_text
-from pipeline.media import iterate_video_at, read_sound, read_video_at
+from pipeline.media import iterate_video_at, read_sound, read_video_at, write_video
 from pipeline.params import read_config, validate
 from pipeline.params.landmarks import LandmarksParams
 from pipeline.scoredclips import ScoredClip, scored_clips, source_picture
@@ -64,6 +64,8 @@ SAME_FRAME = 2.0
 REPEATED_SHARE, REPEATED_SOUND = 0.02, 0.5
 #: Frames a second that are compared, side of their thumbnails [px].
 LOOK_HZ, THUMBNAIL_PX = 12.5, 32
+#: Recoloured pieces of the training recordings: their length [s], and how far gains of the channels and gamma (standard deviations of logarithms) and saturation go.
+RECOLOURED_S, GAIN_SD, GAMMA_SD, SATURATION = 6.0, 0.25, 0.2, (0.4, 1.6)
 #: Blocks of the clip that intervals resample [s].
 BLOCK_S = 2.0
 #: Columns of the table: name in the file, heading, digits; of the sharpness follow the two shares.
@@ -181,8 +183,41 @@ def check_media(media: Path, train: Sequence[str], test: str) -> None:
             raise PipelineError(f"{name} and {test} are the same file", "test on a recording that is not trained on")
 
 
-def lay_out(media: Path, train: Sequence[str], test: str, folder: Path) -> None:
-    """Links to the recordings and their sound in ``folder``, with the table of splits that the adapter `folder` reads; older links go."""
+def recolour(frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Frames (..., 3) uint8 as another light and camera might have shown them: saturation, a gain for each channel and a gamma, the same for all frames."""
+    gains, gamma = np.exp(generator.normal(0, GAIN_SD, 3)), np.exp(generator.normal(0, GAMMA_SD))
+    saturation = generator.uniform(*SATURATION)
+    # Two products are linear in the colours and become one matrix; 256 grey levels of each channel suffice for the gamma.
+    grey = np.tile(np.array([0.299, 0.587, 0.114]), (3, 1))
+    matrix = (saturation * np.eye(3) + (1 - saturation) * grey) * gains[:, None]
+    table = (255 * np.linspace(0, 1, 256) ** gamma).round().astype(np.uint8)
+    return table[np.clip(frames @ matrix.T, 0, 255).round().astype(np.uint8)]
+
+
+def write_recoloured(video: Path, name: str, count: int, folder: Path) -> list[str]:
+    """Recoloured pieces of a recording as videos without sound, from evenly spread places; gives their file names."""
+    frames = read_video_at(video)
+    length = min(round(RECOLOURED_S * FPS_HZ), len(frames))
+    starts = np.linspace(0, len(frames) - length, count).round().astype(int)
+    names = [f"{name}_recoloured{number}.mp4" for number in range(1, count + 1)]
+    for file, start in zip(names, starts, strict=True):
+        piece = frames[start : start + length]
+        # The encoder wants even sides.
+        piece = piece[:, : piece.shape[1] // 2 * 2, : piece.shape[2] // 2 * 2]
+        write_video(folder / file, recolour(piece, numpy_generator("person", file)), crf=14)
+    return names
+
+
+def lay_out(media: Path, train: Sequence[str], test: str, folder: Path, recoloured: int = 0) -> None:
+    """Links to the recordings and their sound in ``folder``, with the table of splits that the adapter `folder` reads; older links go.
+
+    Args:
+        media: folder that the names are relative to.
+        train: recordings to train on.
+        test: recording to test on.
+        folder: where to lay them.
+        recoloured: pieces of each training recording that are added in other colours, as people of their own.
+    """
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -195,6 +230,8 @@ def lay_out(media: Path, train: Sequence[str], test: str, folder: Path) -> None:
         if sidecar is not None:
             (folder / sidecar.name).symlink_to(sidecar.resolve())
         writer.writerow([video.name, make_id(Path(video.name)), "test" if name == test else "train"])
+        for file in write_recoloured(video, video.stem, recoloured, folder) if name != test and recoloured else []:
+            writer.writerow([file, make_id(Path(file)), "train"])
     write_text(folder / "index.csv", table.getvalue())
 
 
@@ -526,13 +563,13 @@ def score(config: str, found: Sequence[Likeness], names: tuple[Sequence[str], st
     print(f"pictures: {root / 'reports/look'}")
 
 
-def run(media: Path, train: Sequence[str], test: str, config: str, cores: str, only: str, out: Path) -> None:
+def run(media: Path, train: Sequence[str], test: str, config: str, cores: str, only: str, out: Path, recoloured: int) -> None:
     """All three parts, or one."""
     root = run_root(read_config("params.yaml", config))
     found = look(media, train, test)
     recordings = root / "data/recordings"
     if only != "score":
-        lay_out(media, train, test, recordings)
+        lay_out(media, train, test, recordings, recoloured)
     if only in ("", "train"):
         clips.run(recordings, "audio", cores, config)
         clips.run(recordings, "generate", cores, config)
@@ -549,13 +586,14 @@ def main() -> None:
     )
     parser.add_argument("--train", nargs="+", default=list(TRAIN), help="videos to train on, relative to --media")
     parser.add_argument("--test", default=TEST, help="video to test on, relative to --media")
+    parser.add_argument("--recoloured", type=int, default=0, help="pieces of each training recording that are added in other colours")
     parser.add_argument("--config", default="configs/person.yaml")
     parser.add_argument("--cores", default="1")
     parser.add_argument("--only", choices=("prepare", "train", "score"), default="", help="one part only")
     parser.add_argument("--out", type=Path, default=Path("docs/person"), help="path of the files without their suffix")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    house.guarded(lambda: run(args.media, args.train, args.test, args.config, args.cores, args.only, args.out))
+    house.guarded(lambda: run(args.media, args.train, args.test, args.config, args.cores, args.only, args.out, args.recoloured))
 
 
 if __name__ == "__main__":

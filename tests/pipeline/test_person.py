@@ -76,6 +76,29 @@ def test_the_laid_out_folder_gives_the_splits(recordings, tmp_path):
     assert all("may be shared" in row["reason"] for row in rows.values())
 
 
+def test_recoloured_pieces_are_training_people_of_their_own_and_never_of_the_test_recording(recordings, tmp_path):
+    folder = tmp_path / "run"
+    person.lay_out(recordings, TRAIN, TEST, folder, recoloured=2)
+    lines = (folder / "index.csv").read_text().splitlines()[1:]
+    extra = [line.split(",") for line in lines if "recoloured" in line]
+    assert [(file, split) for file, _, split in extra] == [
+        (f"{name}_recoloured{i}.mp4", "train") for name in ("one", "two") for i in (1, 2)
+    ]
+    first, second = (media.read_video_at(folder / f"one_recoloured{i}.mp4") for i in (1, 2))
+    assert first.shape == (30, 48, 48, 3) and np.abs(first.astype(int) - second).mean() > 5
+
+
+def test_recolouring_keeps_black_and_white_apart_and_is_the_same_for_all_frames():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    frames[1] = frames[0]
+    made = person.recolour(frames, np.random.default_rng(5))
+    assert made.dtype == np.uint8 and (made[0] == made[1]).all()
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+    assert (np.diff(person.recolour(ramp, np.random.default_rng(5)).astype(int), axis=0) >= 0).all()
+    assert (person.recolour(ramp[:1], np.random.default_rng(5)) == 0).all()
+
+
 def test_the_test_recording_is_found_where_it_is_repeated(recordings):
     found = {one.file: one for one in person.look(recordings, TRAIN, TEST)}
     assert list(found)[:2] == ["source/video/one.mp4", "source/video/two.mp4"]
@@ -118,7 +141,7 @@ def test_what_cannot_be_tested_is_refused_before_anything_is_made(recordings, tr
 
 def test_absent_media_are_named_with_the_cure(tmp_path):
     with pytest.raises(PipelineError, match="there is no such recording") as error:
-        person.run(tmp_path, person.TRAIN, person.TEST, str(CONFIG), "1", "", tmp_path / "out")
+        person.run(tmp_path, person.TRAIN, person.TEST, str(CONFIG), "1", "", tmp_path / "out", 0)
     assert "--media" in str(error.value) and not list(tmp_path.iterdir())
 
 
