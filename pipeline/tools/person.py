@@ -493,8 +493,9 @@ def to_markdown(
     train, test = names
     size = scored.frames["truth"].shape[2]
     book, model = (read_json(root / "models" / part / "metrics.json") for part in ("codebook", "imagegen/full"))
-    closed, n_closed = closed_share(scored.points["vqig_on_fitted"][scored.counts], scored.points["truth"][scored.counts])
-    ceiling_closed, _ = closed_share(scored.points["codebook_ceiling"][scored.counts], scored.points["truth"][scored.counts])
+    wanted = scored.points["truth"][scored.counts]
+    closed = {method: closed_share(scored.points[method][scored.counts], wanted)[0] for method in METHODS}
+    n_closed = closed_share(wanted, wanted)[1]
     n = int(scored.counts.sum())
     lines = [
         "# One real person", "",
@@ -509,11 +510,14 @@ def to_markdown(
         "",
         *table_lines(rows),
         "",
-        f"Of {n_closed} frames whose eyes are closed in truth, {closed:.0%} are closed in the generator's (through the codebook: {ceiling_closed:.0%})." if n_closed else "No frame has closed eyes.",
+        f"Of {n_closed} frames whose eyes are closed in truth, so are {closed['vqig_on_fitted']:.0%} of the generator's, {closed['codebook_ceiling']:.0%} through the codebook and "
+        f"{closed['ground_truth']:.0%} of the truth, encoded again."
+        if n_closed else "No frame has closed eyes.",
         "",
         "## Codebook and generator", "",
-        f"Codebook on the test recording: {book['codes_used']:.0f} of {book['codes_used'] / book['usage']:.0f} codes used, perplexity {book['perplexity']:.0f}; {book['psnr_db']:.2f} dB "
-        f"on {book['train_frames']:.0f} training frames' kind of pictures it has learnt: {book['train_psnr_db']:.2f} dB. Generator, source and target of one training recording: "
+        f"Through the codebook the test recording keeps {book['psnr_db']:.2f} dB (face {book['psnr_face_db']:.2f} dB, mouth {book['psnr_mouth_db']:.2f} dB), the {book['train_frames']:.0f} "
+        f"training frames {book['train_psnr_db']:.2f} dB (face {book['train_psnr_face_db']:.2f} dB); the test recording uses {book['codes_used']:.0f} of "
+        f"{book['codes_used'] / book['usage']:.0f} codes with a perplexity of {book['perplexity']:.0f}. Generator, source and target of one training recording: "
         f"{model['val_psnr_db']:.2f} dB with a ceiling of {model['val_ceiling_psnr_db']:.2f} dB and {model['val_copy_psnr_db']:.2f} dB for the copied source.",
         "",
         "## Is the test recording really unseen?", "",
