@@ -14,7 +14,7 @@ export HF_HUB_OFFLINE ?= 1
 export PYTHONUNBUFFERED := 1
 READY := $(VENV)/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
-.PHONY: help all test unit smoke lint setup generate record sync track ui clips sheets ablation bench assets pytorch3d clean
+.PHONY: help all test unit smoke lint setup generate record sync track ui clips person sheets ablation bench assets pytorch3d clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,9 @@ clips: setup  ## run a folder of videos: make clips ROOT=<folder> [TARGET=<stage
 
 sheets: setup  ## contact sheet of every clip and why recordings were rejected: runs/<name>/reports/clips/index.html (real people: keep it private)
 	python -m pipeline.tools.clip_sheets --config $(or $(CONFIG),configs/clips.yaml)
+
+person: setup  ## one real person: trained on some recordings, tested on another: ROOT=<media folder> (docs/person.md; keep what it makes private)
+	python -m pipeline.tools.person $(if $(ROOT),--media "$(ROOT)") --cores $(CORES)
 
 MIRROR ?=
 ASSETS_CONFIG = $(or $(CONFIG),configs/clips.yaml)
