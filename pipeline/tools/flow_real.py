@@ -190,6 +190,7 @@ def training_of(cfg: FlowParams, kind: str) -> FlowTraining:
         weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
         motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain, mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise,
         min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd, calibration_rounds=cfg.calibration_rounds,
+        lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay, lid_history_noise=cfg.lids.history_noise,
     )  # fmt: skip
 
 
@@ -333,16 +334,19 @@ def fit_part(material: Material, cfg: FlowParams, kind: str, share: float, seeds
     config = flow_config(cfg, kind, (first.beta if kind == "expression" else first.pose).shape[1], own % 2**31)
     memory = Memory()
 
-    def fit(settings: FlowTraining, loop: LoopConfig, hooks: Callable[[str], dict[str, Any]]) -> Trained:
+    def fit(
+        settings: FlowTraining, loop: LoopConfig, hooks: Callable[[str], dict[str, Any]], lid_loop: LoopConfig | None = None
+    ) -> Trained:
         return fit_motion(
-            config, material.train, material.val, settings, conditioner_loop=conditioner_loop, flow_loop=loop, seed=own, hooks=hooks
-        )
+            config, material.train, material.val, settings, conditioner_loop=conditioner_loop, flow_loop=loop, lid_loop=lid_loop, seed=own,
+            hooks=hooks,
+        )  # fmt: skip
 
     # A learning rate of zero leaves the flow as it is initialised. Conditioners are trained once: the second fit finds them ready.
     still = replace(loop, steps=1, warmup_steps=0, lr=0.0, validate_every=1, checkpoint_every=1)
     before = fit(replace(settings, calibration_rounds=0), still, memory)
     memory.history.pop(kind)
-    after = fit(settings, loop, memory)
+    after = fit(settings, loop, memory, shorter(loop_config(cfg.lids.training), share))
     bits = [clip_bits(one.flow, material.held_out, cfg.window, settings) for one in (before, after)]
     clips = [
         {"clip": clip.name, "identity": clip.identity, "frames": len(clip.start), "side": "val" if clip in material.val else "test", "initial": a, "trained": b}

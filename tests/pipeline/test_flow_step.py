@@ -10,6 +10,8 @@ import torch
 
 from flowvqtalker.audio import compute_mel, window_starts
 from flowvqtalker.constants import EMOTIONS
+from flowvqtalker.face.expressions import EXPRESSION_INDEX
+from flowvqtalker.flow.expflow import BLINK_NAMES
 from flowvqtalker.seeding import derive_seed
 from pipeline import flow
 from pipeline.context import Context
@@ -33,6 +35,7 @@ def reads(tmp_path_factory):
     for clip, (identity, role, split, uses) in CLIPS.items():
         sound = np.sin(np.arange(FRAMES * 640) * rng.uniform(0.1, 0.4)).astype(np.float32) * 0.3
         beta = np.abs(rng.normal(0.2, 0.1, (FRAMES, E))).cumsum(0).astype(np.float32) / FRAMES
+        beta[:, [EXPRESSION_INDEX[name] for name in BLINK_NAMES]] = rng.uniform(0, 1, (FRAMES, 1))  # lids jump, as they do
         pose = rng.normal(0, 0.05, (FRAMES, 6)).cumsum(0).astype(np.float32)
         write_npz(root / f"fit3dmm/{clip}.npz", {"beta": beta, "pose": pose})
         write_npz(root / f"audio/{clip}.npz", {"mel": compute_mel(sound), "start": window_starts(FRAMES)})

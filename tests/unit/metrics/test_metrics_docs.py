@@ -117,6 +117,7 @@ def clip_of(seed: int) -> dict[str, np.ndarray]:
         "truth": generator.integers(0, 3, size=9), "verdict": generator.integers(0, 3, size=9), "level": generator.integers(0, 4, size=9),
         "events": np.sort(generator.uniform(0, 4, size=4)).reshape(2, 2), "true_events": np.sort(generator.uniform(0, 4, size=4)).reshape(2, 2),
         "nats": generator.normal(size=40), "grey": real[..., 0],
+        "eyes": generator.uniform(size=40), "threshold": 0.5, "closed_at": 0.8, "open_at": 0.3,
     }  # fmt: skip
 
 
@@ -127,6 +128,7 @@ RECIPES: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {
     "FID": ((3, "judge"), ("features", "real_features")), "KID": ((3, "judge"), ("features", "real_features")),
     "LMD": (("mouth", "raw", 64), ("points", "real_points")), "LipCorrelation": ((), ("points", "real_points")),
     "LipSync": ((), ("video", "audio")), "EmotionAccuracy": ((3,), ("truth", "verdict", "level")),
+    "ClosedLids": ((), ("eyes", "closure", "threshold", "closed_at", "open_at")),
     "BlinkStatistics": ((25,), ("closure",)), "BlinkF1": ((), ("events", "true_events")),
     "PoseOverTime": ((), ("pose",)), "PoseOverSeeds": ((), ("pose",)), "ExpressionOverTime": ((), ("beta",)),
     "ExpressionOverSeeds": ((), ("beta",)), "BeatAlignment": ((), ("video", "loudness")),
