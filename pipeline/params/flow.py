@@ -39,7 +39,6 @@ class LidParams(Section):
 
     mixture: int = Field(ge=0, le=8, description="normals in the mixture, at least 2; 0 leaves the lids to the flow steps")
     dropout: float = Field(ge=0, lt=1, description="dropout of what it sees of the encoded conditions")
-    history_noise: float = Field(ge=0, le=2, description="noise on the history while the lids are trained alone [standard deviations]")
     training: FlowLoopParams
 
     @model_validator(mode="after")

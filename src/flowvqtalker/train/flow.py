@@ -48,7 +48,6 @@ class FlowTraining:
         calibration_rounds: Rounds of ``calibrate``; 0 samples the likelihood model as it is.
         lid_batch: Frames per step of the lids' mixture, where it is trained further.
         lid_weight_decay: Decoupled weight decay of the same.
-        lid_history_noise: Standard deviation of the noise on the history that the lids' further training sees, in standardised units.
     """
 
     batch: int
@@ -68,7 +67,6 @@ class FlowTraining:
     calibration_rounds: int
     lid_batch: int = 1024
     lid_weight_decay: float = 0.0
-    lid_history_noise: float = 0.0
 
 
 def disturb_mel(windows: Tensor, settings: FlowTraining, generator: torch.Generator) -> Tensor:
@@ -257,15 +255,13 @@ class MotionTask(Task):
 
 #: Frames whose condition tokens are kept for the lids' training at most; a larger corpus gives as many, evenly chosen windows.
 LID_FRAMES = 32_768
-#: How often a frame is kept, each time with other noise on its history.
-LID_DRAWS = 3
 
 
 class LidTask(Task):
     """Negative log-likelihood of the lids alone, given the condition tokens of a trained flow.
 
     The lids' factor of the density is a small network and sees few blinks: it goes on learning long after the steps would overfit. Its
-    conditions do not change any more, so they are computed once.
+    conditions do not change any more, so they are computed once, without noise and dropout on the history.
     """
 
     def __init__(
@@ -296,34 +292,20 @@ class LidTask(Task):
 
 
 @torch.no_grad()
-def lid_frames(flow: MotionFlow, data: MotionData, window: int, batch: int, noise: float, seed: int) -> tuple[Tensor, Tensor]:
+def lid_frames(flow: MotionFlow, data: MotionData, window: int, batch: int) -> tuple[Tensor, Tensor]:
     """Condition tokens (N, n, width) and lids (N, L) of at most LID_FRAMES frames, each in its own clip and under its own label.
 
-    Windows without a label are left out: their lids have a density under every emotion. Noise on the history stands for what a rollout's own
-    history holds that no clip does: without it a lid that stays half closed finds no way back (decision 0027).
-
-    Args:
-        flow: Trained flow in eval mode.
-        data: Clips.
-        window: Frames of a window.
-        batch: Windows at once.
-        noise: Standard deviation of the noise on the history; with any, every frame is kept LID_DRAWS times.
-        seed: Seed of the noise.
+    Windows without a label are left out: their lids have a density under every emotion.
     """
     assert isinstance(flow.core, FlowStack)
     window = min(window, max(data.lengths))
     places = [place for place in window_starts(data.lengths, window) if bool(data.known[place[0]])]
-    draws = LID_DRAWS if noise else 1
-    chosen = [places[i] for i in _even_choice(len(places), max(1, LID_FRAMES // window // draws))] * draws
-    generator = torch.Generator().manual_seed(seed % 2**63)
+    chosen = [places[i] for i in _even_choice(len(places), max(1, LID_FRAMES // window))]
     tokens, lids = [], []
     for first in range(0, len(chosen), batch):
         part = data.take(chosen[first : first + batch], window)
         static = flow.static_tokens(flow.audio(part.audio), part.plan, part.x0, part.weights)
-        rows = len(part.x0)
-        disturbance = torch.randn(rows, flow.lead + window, flow.history_features, generator=generator).to(part.past) * noise
-        disturb = HistoryNoise(disturbance, part.past.new_ones(rows, window, flow.config.tau))
-        tokens.append(flow.tokens(static, part.past, disturb).flatten(0, 1))
+        tokens.append(flow.tokens(static, part.past).flatten(0, 1))
         lids.append(flow.to_normal(flow.innovations(part.past))[0][..., list(flow.config.stack.apart)].flatten(0, 1))
     if not chosen:
         return flow.mean.new_zeros(0, 1, flow.config.stack.width), flow.mean.new_zeros(0, len(flow.config.stack.apart))
@@ -595,10 +577,7 @@ def fit_motion(
     task = MotionTask(flow, train_data, held_out_data, settings, flow_loop.lr)
     result = Phase(config.kind, flow_loop, seed, hooks).run(task)
     if lid_loop is not None and isinstance(flow.core, FlowStack) and flow.core.mixture is not None:
-        noise = settings.lid_history_noise
-        seen, unseen = (
-            lid_frames(flow, data, window, settings.batch, sd, seed) for data, sd in ((train_data, noise), (held_out_data, 0.0))
-        )
+        seen, unseen = (lid_frames(flow, data, window, settings.batch) for data in (train_data, held_out_data))
         if len(seen[1]) and len(unseen[1]):
             lids_task = LidTask(flow.core.mixture, seen, unseen, settings, lid_loop.lr)
             Phase("lids", lid_loop, derive_seed(seed, "lids"), hooks).run(lids_task)
