@@ -190,7 +190,7 @@ def training_of(cfg: FlowParams, kind: str) -> FlowTraining:
         weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
         motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain, mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise,
         min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd, calibration_rounds=cfg.calibration_rounds,
-        lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay, lid_history_noise=cfg.lids.history_noise,
+        lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay,
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def training_rows(p: dict[str, Any]) -> list[tuple[str, int, float, float]]:
     rows.append(
         (
             "imagegen, the warp",
-            parameters(vqig) - parameters(codebook),
+            parameters(vqig),
             im.warp_training.batch * (3 * warp + 5 * forward_features),
             im.warp_training.steps,
         )
@@ -96,7 +96,7 @@ def training_rows(p: dict[str, Any]) -> list[tuple[str, int, float, float]]:
     # behind the warp gradients end: it only runs forward
     forward = 3 * count(vqig, image, motion) - 2 * warp + forward_codebook + 3 * forward_features
     step = im.training.batch * (forward + judge(im.discriminator_width, im.losses.gan, im.gan_from_share))
-    rows.append(("imagegen, one variant", parameters(vqig) - parameters(codebook), step, im.training.steps))
+    rows.append(("imagegen, one variant", parameters(vqig), step, im.training.steps))
     unlabelled = any(source.unlabelled == "none" for source in p["corpus"].sources)
     for kind, size, part in (("expression", expressions, fl), ("pose", POSE_DIM, fl.pose)):
         config = flow_config(fl, kind, size, 0)
