@@ -19,6 +19,8 @@ _MEAN_BOUND = 6.0
 _REACH, _ROUNDS, _PARTS = 24.0, 2, 64
 #: Steps of Newton that end the search: three lead from the 1e-2 that are left to 1e-10, since no component is much narrower.
 _NEWTON = 4
+#: Where the map goes on as a straight line of slope one: farther out all components' shares vanish, and with them their quantiles.
+_EDGE = 12.0
 #: Density of a normal at its mean.
 _NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
 #: Weight and scale of a fixed wide component: without it, values far from all components would share one quantile and could not be told apart.
@@ -82,14 +84,17 @@ class ConditionalMixture(nn.Module):
 
     @staticmethod
     def _quantile(x: Tensor, means: Tensor, scales: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Normal quantile e (B, T) of the share below x, and log de/dx."""
-        a = (x.unsqueeze(-1) - means) * (-scales).exp()
+        """Normal quantile e (B, T) of the share below x, and log de/dx; beyond the edges a straight line."""
+        inside = x.clamp(-_EDGE, _EDGE)
+        over = x - inside
+        a = (inside.unsqueeze(-1) - means) * (-scales).exp()
         below, above = ((weights.exp() * torch.special.ndtr(side)).sum(-1) for side in (a, -a))
         # The smaller tail is the exact one.
         low = below < above
         e = torch.special.ndtri(torch.where(low, below, above).clamp_max(0.5))
         e = torch.where(low, e, -e)
-        return e, torch.logsumexp(weights - 0.5 * a.square() - scales, -1) + 0.5 * e.square()
+        log_slope = torch.logsumexp(weights - 0.5 * a.square() - scales, -1) + 0.5 * e.square()
+        return e + over, torch.where(over == 0, log_slope, torch.zeros_like(log_slope))
 
     def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Normal scores e (B, T, L) of x (B, T, L) given tokens (B, T, n, width); also log|det de/dx| (B, T)."""
@@ -130,5 +135,7 @@ class ConditionalMixture(nn.Module):
                 below = (torch.special.ndtr(a) * weights).sum(-1)
                 slope = ((-0.5 * a * a).exp() * slopes).sum(-1)
                 x = torch.minimum(torch.maximum(x + (share / below).log() * below / slope, low), low + width)
+            edge = (torch.special.ndtr(-_EDGE * rate - middle) * weights).sum(-1)
+            x = torch.where(share < edge, -_EDGE - wanted.abs() - torch.special.ndtri(edge), x)
             before.append((side * x).to(scores))
         return torch.stack(before, -1)

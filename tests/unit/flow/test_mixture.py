@@ -20,6 +20,7 @@ def frames(dtype=torch.float64):
     generator = torch.Generator().manual_seed(1)
     x = 2 * torch.randn(2, 7, 2, generator=generator, dtype=dtype)
     x[0, 0], x[0, 1] = 6.0, -6.0  # far from every component
+    x[1, 0], x[1, 1] = 150.0, -60.0  # so far that no component has any share there
     return x, torch.randn(2, 7, 4, 16, generator=generator, dtype=dtype)
 
 
@@ -46,11 +47,22 @@ def test_log_determinant_is_the_jacobians():
 def test_scores_are_scipys():
     x, tokens = frames()
     mixture = make(features=1)
+    x = x.clamp(-10, 10)
     scores, _ = mixture(x[..., :1], tokens)
     means, scales, weights = (part.detach().numpy() for part in mixture._parameters_of(0, mixture._seen(tokens), []))
     assert np.exp(weights).sum(-1) == pytest.approx(np.ones((2, 7)))
     share = (np.exp(weights) * stats.norm.cdf(x[..., :1].numpy(), means, np.exp(scales))).sum(-1)
     np.testing.assert_allclose(scores[..., 0].detach().numpy(), stats.norm.ppf(share), atol=1e-6)
+
+
+def test_far_values_have_finite_gradients():
+    x, tokens = frames(torch.float32)
+    mixture = make(dtype=torch.float32)
+    scores, log_det = mixture(x, tokens)
+    (0.5 * scores.square().sum(-1) - log_det).mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in mixture.parameters())
+    nearer = mixture(x - torch.tensor([1.0, 0.0]), tokens)[0]
+    assert (scores - nearer)[1, 0, 0].item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_last_token_is_never_dropped():
