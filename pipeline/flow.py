@@ -128,6 +128,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain,
             mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
             calibration_rounds=cfg.calibration_rounds, lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay,
+            lid_astray=cfg.lids.astray,
         )  # fmt: skip
         seed = replicate_seed(cfg.replicate, ctx.seed, "flow", kind)
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]

@@ -224,7 +224,8 @@ def run_method(ctx: Context, method: str) -> None:
     ctx.out.unlink(missing_ok=True)  # the old table must not vouch for files that are being replaced
     for item in tqdm(items, desc=method, disable=None, mininterval=2):
         for row in process_item(stage, item, lambda: work, ctx, cache):
-            row = {"protocol": "", **row, "method": method}
+            # Rows from the cache come with sorted keys, new ones as they were made; the table's bytes must not tell which.
+            row = {"protocol": "", **dict(sorted(row.items())), "method": method}
             for column in ("video", "coefficients") if row["status"] == "ok" else ():
                 target = folder / "clips" / row[column]
                 link_or_copy(cache.entry(item) / row[column], target)

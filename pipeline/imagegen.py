@@ -16,6 +16,7 @@ from flowvqtalker.precision import autocast
 from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.loop import run as train
+from flowvqtalker.train.mouth import fit_mouth
 from flowvqtalker.train.ratio import fit_ratio
 from flowvqtalker.train.replicates import replicate_seed
 from pipeline.context import Context
@@ -65,6 +66,9 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     if model.ratio is not None:
         explained = fit_ratio(model.ratio, frames, cfg.ratio_ridge, cfg.ratio_gain)
         ctx.log.info("expression ratio: %.3f of the variance within persons explained", explained)
+    if model.mouth is not None:
+        explained = fit_mouth(model.mouth, frames, cfg.mouth_ridge)
+        ctx.log.info("inside of the mouth: %.3f of the colours' variance explained", explained)
     shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("entropy_from", "image_from", "gan_from")}
     result: dict[str, Any] = {}
     for part, p in (("warp", cfg.warp_training), ("codes", cfg.training)):

@@ -39,6 +39,9 @@ class LidParams(Section):
 
     mixture: int = Field(ge=0, le=8, description="normals in the mixture, at least 2; 0 leaves the lids to the flow steps")
     dropout: float = Field(ge=0, lt=1, description="dropout of what it sees of the encoded conditions")
+    astray: float = Field(
+        ge=0, le=2, description="windows with lids gone astray while the lids are trained alone, as a share of the others"
+    )
     training: FlowLoopParams
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ class ImagegenModelParams(Section):
     merge: int = Field(ge=1, le=4, description="tokens of a merge x merge square share one Transformer vector")
     points: bool = Field(description="move the source's landmarks by the motion and let the flow follow them")
     ratio_px: int = Field(ge=0, le=512, description="side of the aligned face in which the expression ratio is kept [px]; 0 for none")
+    mouth_px: int = Field(ge=0, le=512, description="cells over the width of the mouth's inside laid between parted lips [px]; 0 for none")
+    head: bool = Field(description="a soft mask of the head, outside of which the warp leaves the picture where it is")
     warp: bool = Field(description="warp the source (variant no_warp: false)")
     phi: bool = Field(description="modulate the warped features with the source's codes (no_phi: false)")
     mhca: bool = Field(description="cross-attention to the source's codes (no_mhca: false)")
@@ -77,6 +79,7 @@ class ImagegenParams(Section):
     ratio_gain: float = Field(
         ge=0, le=3, description="factor on the fitted expression ratio; above 1 against the shrinkage of least squares"
     )
+    mouth_ridge: float = Field(gt=0, le=10, description="ridge of the mouth's inside, as a share of the frames that show a cell")
     warp_training: TrainingParams
     entropy_from_share: float = Field(ge=0, le=1, description="share of T's steps before the cross-entropy of the codes acts")
     image_from_share: float = Field(ge=0, le=1, description="share of T's steps before the picture losses act")

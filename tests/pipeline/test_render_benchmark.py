@@ -22,7 +22,7 @@ def tiny(monkeypatch):
     """A generator of width 16 in place of the configurations'."""
     codebook, vqig = bench.shape("default")
     codebook = replace(codebook, width=16, codes=32, dim=8)
-    vqig = replace(vqig, descriptor_dim=16, warp_width=16, width=16, heads=2, layers=2, ratio_px=16)
+    vqig = replace(vqig, descriptor_dim=16, warp_width=16, width=16, heads=2, layers=2, ratio_px=16, mouth_px=16)
     monkeypatch.setattr(bench, "shape", lambda configuration: (codebook, vqig))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +27,13 @@ from flowvqtalker.seeding import numpy_generator
 
 #: Frames whose static tokens are embedded at once; bounds the memory of long rollouts, never changes a result.
 CHUNK_FRAMES = 256
-#: Frames behind which a rollout's step is traced, which takes as long as some hundred frames.
-EAGER_FRAMES = 50
+#: A step is traced when this rollout and the ones before it, of the same flow with as many rows, make at least so many frames (a stream, whose end
+#: nobody knows: behind so many). Tracing takes as long as about a hundred frames. A step that was traced before is used at once.
+WORTH_TRACING = 150
+#: Traced steps by flow, or the frames made without: by rows, number format and state of the weights. They hold copies of the weights, never the flow.
+_TRACED: weakref.WeakKeyDictionary[MotionFlow, dict[Any, int | Callable[..., tuple[Tensor, Tensor]]]] = weakref.WeakKeyDictionary()
+#: Traced steps that are kept of one flow.
+_MOST_TRACED = 4
 #: Largest intensity that can be asked for; training knows intensities up to 1.
 MOST_INTENSE = 1.5
 
@@ -126,8 +133,8 @@ class FrameStep(nn.Module):
 class Rollout:
     """A running rollout of one flow over a batch of requests.
 
-    A frame is some hundred small operations whose cost is calling them. Behind EAGER_FRAMES frames the step is therefore traced; a flow whose
-    couplings are recurrent stays as it is.
+    A frame is some hundred small operations whose cost is calling them. Where it is worth it (WORTH_TRACING) the step is therefore traced, once for
+    all rollouts of a flow with as many rows; a flow whose couplings are recurrent stays as it is.
 
     Args:
         flow: ExpFlow, PoseFlow or the regression, in eval mode.
@@ -169,7 +176,7 @@ class Rollout:
             guided.append(self._padded(plan))
         self.features, self.plan = torch.stack(features), torch.stack(guided)
         self.around = plan_around(torch.stack(plans))
-        self.frame = 0
+        self.frame, self.to_make = 0, self.longest
 
     def _start(self, flow: MotionFlow, sources: Tensor, seeds: Sequence[int], temperature: float, latent_rho: float | None) -> None:
         """What every rollout begins with, from the coefficients (B, C) of the source frames."""
@@ -182,6 +189,8 @@ class Rollout:
         self.step: Callable[..., tuple[Tensor, Tensor]] = FrameStep(flow).train(flow.training)
         self.traced = False
         self.made = 0
+        #: Frames of the whole rollout, where they are known.
+        self.to_make: int | None = None
 
     def _any_label(self, seed: int) -> int:
         return int(numpy_generator(seed, "label").integers(self.flow.config.stack.labels))
@@ -203,7 +212,7 @@ class Rollout:
         for i in range(frames):
             at = slice(i, i + 1)
             inputs = (static[:, at], latent[:, at], gain[:, at], weights, plan[:, i], self.past)
-            if self.made >= EAGER_FRAMES and not self.traced:
+            if not self.traced:
                 self._trace(inputs)
             made[:, i], self.past = self.step(*inputs)
             self.made += 1
@@ -211,13 +220,35 @@ class Rollout:
         return made
 
     def _trace(self, inputs: tuple[Tensor, ...]) -> None:
-        self.traced = True
-        if self.flow.config.stack.coupling != "transformer" or self.flow.training or not isinstance(self.step, FrameStep):
+        """Take the traced step where there is one, make it where it is worth it."""
+        flow = self.flow
+        if flow.config.stack.coupling != "transformer" or flow.training or not isinstance(self.step, FrameStep):
+            self.traced = True
             return
-        with warnings.catch_warnings():
-            # Shapes are the same in every frame, which is what the tracer's warnings are about.
-            warnings.simplefilter("ignore")
-            self.step = torch.jit.freeze(torch.jit.trace(self.step, inputs, check_trace=False))
+        if self.to_make is None and self.made not in (0, WORTH_TRACING):
+            return
+        kept = _TRACED.setdefault(flow, {})
+        try:
+            weights = [*flow.parameters(), *flow.buffers()]
+            key = (len(self.past), self.past.dtype, self.past.device, tuple((tensor.data_ptr(), tensor._version) for tensor in weights))
+        except RuntimeError:  # tensors made in inference mode do not say whether they have changed
+            key = None
+        known = kept.get(key, 0)
+        if isinstance(known, int):
+            known += self.made if self.to_make is None else self.to_make
+            if known < WORTH_TRACING:
+                # What is not worth it for one rollout may be for the next ones.
+                kept[key], self.traced = known, self.to_make is not None
+                return
+            with warnings.catch_warnings():
+                # Shapes are the same in every frame, which is what the tracer's warnings are about.
+                warnings.simplefilter("ignore")
+                known = torch.jit.freeze(torch.jit.trace(self.step, inputs, check_trace=False))
+            while len(kept) >= _MOST_TRACED:
+                del kept[next(iter(kept))]
+            if key is not None:
+                kept[key] = known
+        self.step, self.traced = known, True
 
     def _latents(self, frames: int, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Latents and gains (B, frames, D) of the next frames."""

@@ -42,6 +42,7 @@ from flowvqtalker.image.layers import (
     conv3,
     zero_init,
 )
+from flowvqtalker.image.mouth import MouthLayer
 from flowvqtalker.image.ratio import ExpressionRatio
 from flowvqtalker.precision import autocast
 
@@ -55,6 +56,8 @@ MARKED_POINTS = slice(17, 68)
 MARK_RADIUS = 0.75
 
 
+#: Ellipse of a head with hair: half sides in sides of the box of its landmarks, how far above that box's middle it is centred, and its edge.
+HEAD_HALF_SIDES, HEAD_UP, HEAD_EDGE = (0.75, 0.95), 0.2, 6.0
 #: Least distance of each of `GAP_PAIRS` [half sides of the picture]: detected lids stay about a pixel of 128 apart when closed, lips touch.
 LEAST_GAPS = tuple(0.0 if pair in LIP_PAIRS else 0.015 for pair in GAP_PAIRS)
 
@@ -75,6 +78,8 @@ class VQIGConfig:
         merge: tokens of a merge x merge square share one Transformer vector.
         points: move the source's landmarks by the motion and let the flow follow them.
         ratio_px: side of the aligned face in which the expression ratio is kept; 0 for none. It needs ``points``.
+        mouth_px: cells over the width of the mouth's inside that is laid between parted lips; 0 for none. It needs ``points``.
+        head: a soft mask of the head, so that the background does not have to undo the head's motion (it needs ``points``).
         warp: warp the source (variant no_warp: the source enters E_w as it is).
         phi: modulate z_w with z_c (variant no_phi: z_f = z_w).
         mhca: attend to z_c (variant no_mhca).
@@ -94,6 +99,8 @@ class VQIGConfig:
     merge: int
     points: bool
     ratio_px: int
+    mouth_px: int
+    head: bool
     warp: bool
     phi: bool
     mhca: bool
@@ -232,6 +239,18 @@ class PointMotion(nn.Module):
         return keep_apart(points + moved.float().unflatten(1, (N_POINTS, 2)), points)
 
 
+def head_prior(points: Tensor, grid: Tensor) -> Tensor:
+    """Logits (B, 1, h, w), at most 4 in size, of belonging to a head whose landmarks (B, 68, 2) are known: an ellipse with room for hair.
+
+    ``grid`` (1, h, w, 2) holds the places of the cells.
+    """
+    low, high = points.amin(1), points.amax(1)
+    centre = (low + high) / 2 - HEAD_UP * (high - low) * points.new_tensor([0.0, 1.0])
+    half = ((high - low) * points.new_tensor(HEAD_HALF_SIDES)).clamp_min(1e-3)
+    apart = ((grid - centre[:, None, None]) / half[:, None, None]).square().sum(-1)
+    return (HEAD_EDGE * (1 - apart)).clamp(-4, 4)[:, None]
+
+
 class WarpNetwork(nn.Module):
     """W: flow from the source's features, modulated by sigma through AdaIN (the image level).
 
@@ -252,7 +271,8 @@ class WarpNetwork(nn.Module):
         self.blocks = nn.ModuleList(AdaINBlock(c, dim) for c in channels[::-1] for _ in range(config.warp_blocks))
         self.up = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in ((channels[2], channels[1]), (channels[1], channels[0])))
         self.norm = AdaIN(w, dim)
-        self.dense = zero_init(conv3(w, 2 * 2**2))
+        self.has_head = config.head and config.points
+        self.dense = zero_init(conv3(w, (3 if self.has_head else 2) * 2**2))
         self.affine = zero_init(nn.Linear(dim, 6))
 
     def encode(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -287,12 +307,15 @@ class WarpNetwork(nn.Module):
         grid = identity_grid(dense.shape[-2], dense.shape[-1], dense.device)
         matrix = self.affine(sigma).float().unflatten(1, (2, 3))
         ones = torch.cat([grid, torch.ones_like(grid[..., :1])], -1)
-        flow = dense + torch.einsum("bij,hwj->bihw", matrix, ones[0])
+        whole = torch.einsum("bij,hwj->bihw", matrix, ones[0])
         if moved is None:
-            return flow
+            return dense[:, :2] + whole
         with torch.autocast(dense.device.type, enabled=False):
             rigid = moved @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
-            return flow + spread_shift(flow.shape[-2], flow.shape[-1], moved, points - moved - rigid, POINT_RADII)
+            motion = whole + spread_shift(dense.shape[-2], dense.shape[-1], moved, points - moved - rigid, POINT_RADII)
+            if self.has_head:
+                motion = motion * torch.sigmoid(dense[:, 2:] + head_prior(moved, grid))
+            return dense[:, :2] + motion
 
 
 class VQIG(nn.Module):
@@ -316,6 +339,7 @@ class VQIG(nn.Module):
         self.warp = WarpNetwork(config) if config.warp else None
         self.point_motion = PointMotion(config) if config.warp and config.points else None
         self.ratio = ExpressionRatio(config.expression_dim, config.ratio_px) if self.point_motion is not None and config.ratio_px else None
+        self.mouth = MouthLayer(config.mouth_px) if self.point_motion is not None and config.mouth_px else None
         self.encoder = Encoder(codebook.config)
         self.encoder.load_state_dict(codebook.encoder.state_dict())
         # Trained along, E_w unlearns to copy: under losses that average over what cannot be known it blurs the whole picture.
@@ -379,9 +403,14 @@ class VQIG(nn.Module):
         return sigma, flow, self._change_skin(warp_image(image, flow), motion, moved), moved
 
     def _change_skin(self, warped: Tensor, motion: Motion, moved: Tensor | None) -> Tensor:
-        if self.ratio is None or moved is None:
+        if moved is None:
             return warped
-        return self.ratio(warped, motion.window[:, motion.window.shape[1] // 2] - motion.source, moved)
+        now = motion.window[:, motion.window.shape[1] // 2]
+        if self.ratio is not None:
+            warped = self.ratio(warped, now - motion.source, moved)
+        if self.mouth is not None:
+            warped = self.mouth(warped, motion.points, moved, now[:, self.config.expression_dim : self.config.expression_dim + 3])
+        return warped
 
     def _move_points(self, motion: Motion, sigma: Tensor) -> Tensor | None:
         return None if self.point_motion is None else self.point_motion(sigma, self.psi.change(motion), motion.points)

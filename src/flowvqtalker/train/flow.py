@@ -48,6 +48,7 @@ class FlowTraining:
         calibration_rounds: Rounds of ``calibrate``; 0 samples the likelihood model as it is.
         lid_batch: Frames per step of the lids' mixture, where it is trained further.
         lid_weight_decay: Decoupled weight decay of the same.
+        lid_astray: Windows of the lids' further training in which the lids have gone astray, as a share of all others (``lid_frames``).
     """
 
     batch: int
@@ -67,6 +68,7 @@ class FlowTraining:
     calibration_rounds: int
     lid_batch: int = 1024
     lid_weight_decay: float = 0.0
+    lid_astray: float = 0.0
 
 
 def disturb_mel(windows: Tensor, settings: FlowTraining, generator: torch.Generator) -> Tensor:
@@ -255,6 +257,8 @@ class MotionTask(Task):
 
 #: Frames whose condition tokens are kept for the lids' training at most; a larger corpus gives as many, evenly chosen windows.
 LID_FRAMES = 32_768
+#: How far lids that have gone astray are more closed than real ones, and the share of it that is left a frame later. A blink opens as fast.
+ASTRAY, ASTRAY_LEFT = (0.1, 0.6), 0.5
 
 
 class LidTask(Task):
@@ -292,23 +296,44 @@ class LidTask(Task):
 
 
 @torch.no_grad()
-def lid_frames(flow: MotionFlow, data: MotionData, window: int, batch: int) -> tuple[Tensor, Tensor]:
+def lid_frames(flow: MotionFlow, data: MotionData, window: int, batch: int, astray: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Condition tokens (N, n, width) and lids (N, L) of at most LID_FRAMES frames, each in its own clip and under its own label.
 
     Windows without a label are left out: their lids have a density under every emotion.
+
+    In a long rollout a lid can come to hover half closed. No clip holds such a past, so nothing tells the way back from it (decision 0027).
+    Windows gone astray hold it: all of the past lids are more closed by one amount, and the frame itself is on its way back to the real one.
+
+    Args:
+        flow: Trained flow in eval mode.
+        data: Clips.
+        window: Frames of a window.
+        batch: Windows at once.
+        astray: Windows that are taken once more with lids gone astray, as a share of all.
+        seed: Seed of which windows, and how far.
     """
     assert isinstance(flow.core, FlowStack)
     window = min(window, max(data.lengths))
+    apart = list(flow.config.stack.apart)
     places = [place for place in window_starts(data.lengths, window) if bool(data.known[place[0]])]
-    chosen = [places[i] for i in _even_choice(len(places), max(1, LID_FRAMES // window))]
+    chosen = [places[i] for i in _even_choice(len(places), max(1, int(LID_FRAMES / window / (1 + astray))))]
+    if not chosen:
+        return flow.mean.new_zeros(0, 1, flow.config.stack.width), flow.mean.new_zeros(0, len(apart))
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    again = torch.randint(len(chosen), (round(astray * len(chosen)),), generator=generator).tolist()
+    low, high = ASTRAY
+    closure = torch.cat([torch.zeros(len(chosen)), low + (high - low) * torch.rand(len(again), generator=generator)]).to(flow.mean)
+    chosen = chosen + [chosen[i] for i in again]
     tokens, lids = [], []
     for first in range(0, len(chosen), batch):
         part = data.take(chosen[first : first + batch], window)
+        offset = torch.zeros(len(part.x0), 1, part.past.shape[-1]).to(part.past)
+        offset[..., apart] = closure[first : first + batch, None, None] / (flow.sd[flow.kept] * flow.r_sd)[apart]
+        past = part.past + offset
         static = flow.static_tokens(flow.audio(part.audio), part.plan, part.x0, part.weights)
-        tokens.append(flow.tokens(static, part.past).flatten(0, 1))
-        lids.append(flow.to_normal(flow.innovations(part.past))[0][..., list(flow.config.stack.apart)].flatten(0, 1))
-    if not chosen:
-        return flow.mean.new_zeros(0, 1, flow.config.stack.width), flow.mean.new_zeros(0, len(flow.config.stack.apart))
+        tokens.append(flow.tokens(static, past).flatten(0, 1))
+        u = (part.past[:, flow.lead :] + ASTRAY_LEFT * offset - flow.predicted(past)) / flow.u_sd
+        lids.append(flow.to_normal(u)[0][..., apart].flatten(0, 1))
     return torch.cat(tokens), torch.cat(lids)
 
 
@@ -577,7 +602,8 @@ def fit_motion(
     task = MotionTask(flow, train_data, held_out_data, settings, flow_loop.lr)
     result = Phase(config.kind, flow_loop, seed, hooks).run(task)
     if lid_loop is not None and isinstance(flow.core, FlowStack) and flow.core.mixture is not None:
-        seen, unseen = (lid_frames(flow, data, window, settings.batch) for data in (train_data, held_out_data))
+        seen = lid_frames(flow, train_data, window, settings.batch, settings.lid_astray, derive_seed(seed, "astray"))
+        unseen = lid_frames(flow, held_out_data, window, settings.batch)
         if len(seen[1]) and len(unseen[1]):
             lids_task = LidTask(flow.core.mixture, seen, unseen, settings, lid_loop.lr)
             Phase("lids", lid_loop, derive_seed(seed, "lids"), hooks).run(lids_task)

@@ -162,7 +162,7 @@ def test_lids_train_further_alone():
     def hooks(phase):
         return {"log": lambda step, split, found: values.setdefault(f"{phase} {split}", []).append(found.get("loss"))}
 
-    settings = dataclasses.replace(SETTINGS, lid_batch=64)
+    settings = dataclasses.replace(SETTINGS, lid_batch=64, lid_astray=0.3)
     both = [
         fit_motion(config, CLIPS, CLIPS[:2], settings, conditioner_loop=LOOP, flow_loop=LOOP, lid_loop=lids, seed=1, hooks=hooks).flow
         for lids in (None, loop)

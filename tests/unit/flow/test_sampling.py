@@ -50,19 +50,40 @@ def test_batch_and_chunk_change_nothing(changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"stack": MIXTURE}, {"model": "regression"}])
-def test_a_traced_step_makes_the_same_frames(changes, monkeypatch):
+def test_a_traced_step_makes_the_same_frames_and_is_used_again(changes, monkeypatch):
     flow, requests = make(**changes), [ask(30, 1), ask(30, 2)]
     plain = list(rollout(flow, requests))
-    monkeypatch.setattr(sampling, "EAGER_FRAMES", 7)
+    monkeypatch.setattr(sampling, "WORTH_TRACING", 7)
     traced = []
     monkeypatch.setattr(torch.jit, "trace", lambda *args, real=torch.jit.trace, **options: traced.append(1) or real(*args, **options))
-    for one, other in zip(plain, rollout(flow, requests), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+    for made in (rollout(flow, requests), rollout(flow, [ask(5, 1), ask(30, 2)]), rollout(flow, requests, chunk=4)):
+        made = list(made)
+        for one, other in zip(plain, made, strict=True):
+            assert torch.allclose(one[: len(other)], other, atol=1e-6) or len(other) == 5
     assert traced == [1]
+    list(rollout(flow, [ask(5, 1)]))
+    assert traced == [1], "five frames of one row are not worth it"
+    list(rollout(flow, [ask(3, 1)]))
+    assert traced == [1, 1], "together with three more they are"
+
+
+def test_a_step_is_traced_anew_when_weights_change(monkeypatch):
+    monkeypatch.setattr(sampling, "WORTH_TRACING", 3)
+    flow = make()
+    before = next(rollout(flow, [ask(9, 1)]))
+    with torch.no_grad():
+        for parameter in flow.core.parameters():
+            parameter.add_(0.1)
+    after = next(rollout(flow, [ask(9, 1)]))
+    assert not torch.allclose(before, after)
+    monkeypatch.setattr(sampling, "WORTH_TRACING", 1000)
+    fresh = MotionFlow(flow.config).double().eval()
+    fresh.load_state_dict(flow.state_dict())
+    assert torch.allclose(after, next(rollout(fresh, [ask(9, 1)])), atol=1e-6)
 
 
 def test_recurrent_couplings_and_training_are_not_traced(monkeypatch):
-    monkeypatch.setattr(sampling, "EAGER_FRAMES", 3)
+    monkeypatch.setattr(sampling, "WORTH_TRACING", 3)
     monkeypatch.setattr(torch.jit, "trace", None)
     assert len(next(rollout(make(stack={"coupling": "lstm"}), [ask(8, 1)]))) == 8
     assert len(next(rollout(make().train(), [ask(8, 1)]))) == 8

@@ -21,7 +21,17 @@ def make_codebook(downsample: int = 8, seed: int = 0) -> Codebook:
 
 def make_generator(codebook: Codebook, merge: int = 1, **flags: bool | int) -> VQIG:
     torch.manual_seed(1)
-    switches = {"points": True, "ratio_px": 16, "warp": True, "phi": True, "mhca": True, "codes": True, "recolour": True} | flags
+    switches = {
+        "points": True,
+        "ratio_px": 16,
+        "mouth_px": 16,
+        "head": True,
+        "warp": True,
+        "phi": True,
+        "mhca": True,
+        "codes": True,
+        "recolour": True,
+    } | flags
     return VQIG(VQIGConfig(E, 2, 16, 16, 1, 32, 2, 2, merge, **switches), codebook)
 
 

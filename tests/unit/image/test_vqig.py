@@ -237,7 +237,7 @@ def test_the_transformer_sees_where_lips_went(codebook):
 
 def test_moved_landmarks_carry_the_picture_with_them():
     """With every landmark moved alike and no other flow, the warp shows around each landmark what was at its old place."""
-    model = make_generator(make_codebook().freeze()).eval()
+    model = make_generator(make_codebook().freeze(), head=False).eval()
     image = torch.rand(1, 3, SIZE, SIZE)
     motion = random_motion(1)
     shift = torch.tensor([4.0, -2.0]) * (2 / SIZE)  # px
@@ -248,6 +248,26 @@ def test_moved_landmarks_carry_the_picture_with_them():
     near = torch.nn.functional.grid_sample(flow, moved[:, None].clamp(-0.95, 0.95), align_corners=False)[:, :, 0].transpose(1, 2)
     inside = (moved.abs() < 0.9).all(-1)
     torch.testing.assert_close(near[inside], (-shift).expand(int(inside.sum()), 2), atol=0.2 * float(shift.abs().max()), rtol=0)
+
+
+def test_outside_of_the_head_the_picture_stays():
+    """With every landmark moved alike, the middle of the face moves along and the corners of the picture do not; without a mask all moves."""
+    motion = random_motion(1)
+    motion = motion._replace(points=0.25 * motion.points.clamp(-1, 1))
+    shift = torch.tensor([4.0, -2.0]) * (2 / SIZE)
+    found = {}
+    for head in (True, False):
+        model = make_generator(make_codebook().freeze(), head=head).eval()
+        with torch.no_grad():
+            model.warp.affine.bias.copy_(torch.tensor([0.0, 0.0, -shift[0], 0.0, 0.0, -shift[1]]))
+            model.point_motion.linear.bias.copy_(shift.repeat(68))
+            found[head] = model.warp_source(torch.rand(1, 3, SIZE, SIZE), motion)[1][0]
+        middle = found[head][:, SIZE // 4, SIZE // 4]
+        torch.testing.assert_close(
+            middle, -shift, atol=0.3 * float(shift.abs().max()), rtol=0
+        )  # lids and lips of random points are kept apart
+    assert found[True][:, 0, 0].abs().max() < 0.05 * float(shift.abs().max())
+    torch.testing.assert_close(found[False][:, 0, 0], -shift, atol=0.05 * float(shift.abs().max()), rtol=0)
 
 
 def test_lids_and_lips_meet_and_never_cross():
