@@ -67,7 +67,9 @@ def read_clips(ctx: Context) -> tuple[list[MotionClip], list[MotionClip], list[M
                 name=row.clip, identity=row.identity, mel=torch.from_numpy(audio["mel"]), start=torch.from_numpy(audio["start"][:frames]),
                 beta=torch.from_numpy(fit["beta"][:frames]).float(), pose=torch.from_numpy(fit["pose"][:frames]).float(),
                 beta0=torch.from_numpy(source["beta"][0]).float(), pose0=torch.from_numpy(fit["pose"][0]).float(),
-                emotion=EMOTIONS.index(row.emotion) if row.emotion else -1, intensity=intensity_of(row.emotion, level),
+                emotion=EMOTIONS.index(row.emotion) if row.emotion else -1,
+                # A rollout without a label draws one; at intensity 0 every label would be neutral.
+                intensity=intensity_of(row.emotion, level) if row.emotion else 1.0,
             )
         )  # fmt: skip
     train, val, test = (by_split[split] for split in ("train", "val", "test"))
@@ -111,6 +113,19 @@ def flow_config(cfg: FlowParams, kind: str, coefficients: int, seed: int) -> Flo
     )  # fmt: skip
 
 
+def flow_training(cfg: FlowParams, kind: str) -> FlowTraining:
+    """How ExpFlow ("expression") or PoseFlow ("pose") is trained, from the parameters."""
+    part = cfg.pose if kind == "pose" else cfg
+    return FlowTraining(
+        batch=part.training.batch, window=cfg.window, conditioner_batch=cfg.conditioner.training.batch, history_dropout=cfg.history_dropout,
+        history_dropout_share=cfg.history_dropout_share, history_noise=part.history_noise, dequantisation=cfg.dequantisation,
+        weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
+        motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain, mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise,
+        min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd, calibration_rounds=cfg.calibration_rounds,
+        lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay, lid_astray=cfg.lids.astray,
+    )  # fmt: skip
+
+
 def run(ctx: Context, folder: TrainingFolder) -> None:
     """Train and publish the models of one variant."""
     cfg: FlowParams = ctx.cfg
@@ -120,16 +135,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
     files: dict[str, Any] = {}
     metrics: dict[str, float] = {"n_train_clips": len(train), "n_val_clips": len(val)}
     for kind in ("expression",) if cfg.model == "regression" else ("expression", "pose"):
-        part = cfg.pose if kind == "pose" else cfg
-        settings = FlowTraining(
-            batch=part.training.batch, window=cfg.window, conditioner_batch=cfg.conditioner.training.batch, history_dropout=cfg.history_dropout,
-            history_dropout_share=cfg.history_dropout_share, history_noise=part.history_noise, dequantisation=cfg.dequantisation,
-            weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
-            motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain,
-            mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise, min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd,
-            calibration_rounds=cfg.calibration_rounds, lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay,
-            lid_astray=cfg.lids.astray,
-        )  # fmt: skip
+        part, settings = cfg.pose if kind == "pose" else cfg, flow_training(cfg, kind)
         seed = replicate_seed(cfg.replicate, ctx.seed, "flow", kind)
         coefficients = train[0].beta.shape[1] if kind == "expression" else train[0].pose.shape[1]
         trained = fit_motion(

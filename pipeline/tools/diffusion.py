@@ -34,12 +34,11 @@ from flowvqtalker.flow.windows import MotionClip
 from flowvqtalker.metrics.bootstrap import Estimate, cluster_bootstrap
 from flowvqtalker.seeding import derive_seed, numpy_generator
 from flowvqtalker.train.diffusion import fit_diffusion
-from flowvqtalker.train.flow import FlowTraining
 from flowvqtalker.train.loop import LoopConfig
 from pipeline import context as house
 from pipeline.context import Context
 from pipeline.errors import PipelineError
-from pipeline.flow import read_clips
+from pipeline.flow import flow_training, read_clips
 from pipeline.io import read_torch, write_text, write_torch
 from pipeline.params.flow import FlowParams
 from pipeline.stages import STAGES, stamp_path
@@ -94,17 +93,6 @@ def clip_context(root: Path, variant: str) -> Context:
         raise PipelineError(f"{stamp}: no such file", "name the folder of a finished run with --root and one of its flow variants")
     out = root / STAGES["flow"].out.format(variant=variant)
     return house.make_context(argparse.Namespace(stamp=stamp, root=root, out=out, threads=1))
-
-
-def training_of(cfg: FlowParams) -> FlowTraining:
-    """How the flow was trained, which is how the denoiser is."""
-    return FlowTraining(
-        batch=cfg.training.batch, window=cfg.window, conditioner_batch=cfg.conditioner.training.batch, history_dropout=cfg.history_dropout,
-        history_dropout_share=cfg.history_dropout_share, history_noise=cfg.history_noise, dequantisation=cfg.dequantisation,
-        weight_decay=cfg.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
-        motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain, mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise,
-        min_sd=cfg.min_sd, calibration_rounds=cfg.calibration_rounds,
-    )  # fmt: skip
 
 
 def timed(sampler: Sampler, requests: Sequence[MotionRequest]) -> tuple[list[np.ndarray], float]:
@@ -265,7 +253,7 @@ def trained(flow: MotionFlow, ctx: Context, train: Sequence[MotionClip], val: Se
 
     made = fit_diffusion(
         config_for(flow, cfg.dropout), flow, corrupt_expressions(train, cfg.corrupted_share, derive_seed(ctx.seed, "flow corrupted")), val,
-        training_of(cfg), absent_share=ABSENT_SHARE, loop=LOOP, seed=derive_seed(ctx.seed, "diffusion"), log=log, resume=begun["loop"], save=save,
+        flow_training(cfg, "expression"), absent_share=ABSENT_SHARE, loop=LOOP, seed=derive_seed(ctx.seed, "diffusion"), log=log, resume=begun["loop"], save=save,
     )  # fmt: skip
     training = made.metrics | {"cpu_s": time.process_time() - start, "conditioners": float(parameters(flow.conditioners))}
     if model is not None:

@@ -40,7 +40,7 @@ from flowvqtalker.train.flow import FlowTraining, Trained, clip_bits, fit_motion
 from flowvqtalker.train.loop import LoopConfig
 from pipeline.context import Context, guarded, limit_threads
 from pipeline.errors import PipelineError
-from pipeline.flow import POSE_MIN_SD, flow_config, loop_config, read_clips
+from pipeline.flow import flow_config, flow_training, loop_config, read_clips
 from pipeline.io import write_json, write_text
 from pipeline.media import probe, read_sound
 from pipeline.params import read_config, validate
@@ -181,19 +181,6 @@ def deep3d_clips(media: Path) -> Material:
     return hold_out("deep3d", [clip for clip, _ in found], sum(not heard for _, heard in found))
 
 
-def training_of(cfg: FlowParams, kind: str) -> FlowTraining:
-    """How the stage ``flow`` trains a flow of this kind."""
-    part = cfg.pose if kind == "pose" else cfg
-    return FlowTraining(
-        batch=part.training.batch, window=cfg.window, conditioner_batch=cfg.conditioner.training.batch, history_dropout=cfg.history_dropout,
-        history_dropout_share=cfg.history_dropout_share, history_noise=part.history_noise, dequantisation=cfg.dequantisation,
-        weight_decay=part.training.weight_decay, conditioner_weight_decay=cfg.conditioner.training.weight_decay,
-        motion_weight=cfg.conditioner.motion_weight, mel_gain=cfg.mel_gain, mel_shift=cfg.mel_shift, mel_noise=cfg.mel_noise,
-        min_sd=POSE_MIN_SD if kind == "pose" else cfg.min_sd, calibration_rounds=cfg.calibration_rounds,
-        lid_batch=cfg.lids.training.batch, lid_weight_decay=cfg.lids.training.weight_decay,
-    )  # fmt: skip
-
-
 def shorter(loop: LoopConfig, share: float) -> LoopConfig:
     """The same loop with a share of its steps, warm-up and intervals, each at least 1."""
 
@@ -328,7 +315,7 @@ def fit_part(material: Material, cfg: FlowParams, kind: str, share: float, seeds
         seed: Seed of the run.
     """
     own = derive_seed(seed, "flow", kind)
-    settings, part = training_of(cfg, kind), cfg.pose if kind == "pose" else cfg
+    settings, part = flow_training(cfg, kind), cfg.pose if kind == "pose" else cfg
     loop, conditioner_loop = shorter(loop_config(part.training), share), shorter(loop_config(cfg.conditioner.training), share)
     first = material.train[0]
     config = flow_config(cfg, kind, (first.beta if kind == "expression" else first.pose).shape[1], own % 2**31)

@@ -85,7 +85,7 @@ def test_one_clip_alone_is_enough():
 def test_a_window_without_a_label_gives_every_weight_a_finite_gradient():
     clips = [make_clip(i, f"id{i}") for i in range(3)]
     cfg = tiny(residual=False)
-    settings = flow_real.training_of(cfg, "expression")
+    settings = flow_real.flow_training(cfg, "expression")
     model = make_flow(flow.flow_config(cfg, "expression", E, 3), clips, settings.min_sd)
     assert model.config.long_dims == tuple(range(E))  # a model without named lids has all dimensions watched
     data = MotionData(model, clips, plans_of(model, clips))
@@ -236,7 +236,7 @@ def test_the_settings_are_those_of_the_stage(tmp_path, monkeypatch):
     flow.run(Context("flow", "full", stamp, tmp_path, tmp_path / "index.json", {}, 1, {"flow": cfg}), TrainingFolder(tmp_path / "training"))
     assert [config.kind for config, _, _ in seen] == ["expression", "pose"]
     for config, settings, rest in seen:
-        assert flow_real.training_of(cfg, config.kind) == settings
+        assert flow_real.flow_training(cfg, config.kind) == settings
         part = cfg.pose if config.kind == "pose" else cfg
         assert flow_real.shorter(flow_real.loop_config(part.training), 1.0) == rest["flow_loop"]
 
