@@ -272,7 +272,7 @@ def clay_clip(size_px: int, expressions: int, frames: int, drawn: int = 8) -> Cl
 def random_generator(configuration: str, model: str, clip: Clip, device: str = "cpu") -> VQIG:
     """A generator with random weights whose frames show the portrait moving.
 
-    The codes start from the clip's own patches, the expression ratio's maps are small noise, and the branches that start at zero get a
+    The codes start from the clip's own patches, the maps of expression ratio and mouth are small noise, and the branches that start at zero get a
     little noise, so that points and pixels do move.
     """
     torch.manual_seed(0)
@@ -289,6 +289,10 @@ def random_generator(configuration: str, model: str, clip: Clip, device: str = "
     if made.ratio is not None:
         made.ratio.face.copy_(unit_points(clip.landmarks_px, clip.image.shape[-1]))
         made.ratio.maps.normal_(std=0.05)
+    if made.mouth is not None:
+        made.mouth.face.copy_(unit_points(clip.landmarks_px, clip.image.shape[-1]))
+        made.mouth.maps.uniform_(0, 0.1)
+        made.mouth.is_fitted.fill_(True)
     made = channels_last(made.requires_grad_(False).to(device)).eval()
     if model == WARP:
         made.refine = lambda warped, *_: (warped, None)  # type: ignore[method-assign, assignment]
@@ -301,7 +305,7 @@ def parameters_of(vqig: VQIG, model: str) -> int:
     held: list[torch.nn.Module | None] = [vqig.psi, vqig.warp, vqig.point_motion]
     modules = held if model == WARP else [vqig, vqig.codebook.decoder]
     numbers = sum(value.numel() for module in modules if module is not None for value in module.parameters())
-    numbers += 0 if vqig.ratio is None else vqig.ratio.maps.numel()
+    numbers += sum(layer.maps.numel() for layer in (vqig.ratio, vqig.mouth) if layer is not None)
     return numbers + (vqig.codebook.quantizer.embedding.numel() if model == FULL else 0)
 
 
@@ -432,7 +436,8 @@ def part_calls(vqig: VQIG) -> list[tuple[Any, str, str]]:
         (vqig.warp, "forward", "warp network"),
         (vqig_module, "spread_shift", "field of the moved points"),
         (vqig_module, "warp_image", "warp of the picture"),
-        (vqig, "_change_skin", "expression ratio"),
+        (vqig.ratio, "forward", "expression ratio"),
+        (vqig.mouth, "forward", "inside of the mouth"),
         (vqig.encoder, "forward", "E_w"),
         (vqig.phi, "forward", "phi"),
         (vqig.mhca, "forward", "MHCA"),
@@ -597,7 +602,7 @@ def to_markdown(results: dict[str, Any]) -> str:
         f"{machine['torch']}; load before {load[0]:.2f}, after {load[1]:.2f}. Other work on the machine makes every number worse.", "",
         "`full` is the generator of `imagegen.variants.full`; `no_codebook` the same without look-up; `warp only` shows the warped "
         "portrait, by the same weights. Parameters are those that a frame needs. `paper-size` is configs/paper.yaml; it has no "
-        "expression ratio.",
+        "expression ratio and no layer of the mouth.",
     ]  # fmt: skip
     if missing:
         lines += [

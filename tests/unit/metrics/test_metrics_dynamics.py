@@ -122,6 +122,20 @@ def test_splits_tell_equal_from_different_generators():
         dynamics.split_distances(dynamics.pooled_distance, real, same[:-1], np.random.default_rng(0))
 
 
+def test_splits_of_people_forgive_what_is_a_persons_own():
+    """Four people, each with a habit: a generator that knows the habits of others is far by clips and near by people."""
+    generator = np.random.default_rng(8)
+    habits = {"a": 0.5, "b": 1.0, "c": 1.5, "d": 2.0, "e": 0.7, "f": 1.8}
+    names = [name for name in habits for _ in range(10)]
+    real = [habits[name] * generator.gamma(2.0, 1.0, 60) for name in names]
+    made = [[generator.uniform(0.4, 1.2) * generator.gamma(2.0, 1.0, 60) for _ in range(3)] for _ in names]
+    clips = dynamics.split_distances(dynamics.pooled_distance, real, made, np.random.default_rng(0), 100)
+    people = dynamics.split_distances(dynamics.pooled_distance, real, made, np.random.default_rng(0), 100, names)
+    assert clips.value() > clips.bound() and people.value() < people.bound()
+    with pytest.raises(ShapeError, match="groups"):
+        dynamics.split_distances(dynamics.pooled_distance, real, made, np.random.default_rng(0), 5, ["a"] * len(names))
+
+
 def test_splits_without_events_say_nothing():
     empty = [np.zeros(0)] * 6
     found = dynamics.split_distances(dynamics.pooled_distance, empty, [[one] for one in empty], np.random.default_rng(0), 5)
