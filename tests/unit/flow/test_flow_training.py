@@ -24,6 +24,7 @@ from flowvqtalker.train.flow import (
     fit_motion,
     folds_of,
     held_out_latents,
+    lid_frames,
     make_flow,
     plans_of,
 )
@@ -173,6 +174,30 @@ def test_lids_train_further_alone():
     assert values["lids val"][-1] < values["lids val"][0]
     assert all(flow.gain[[9, 10]].tolist() == [1.0, 1.0] for flow in both)
     assert len(next(rollout(load_motion(motion_state(both[1])), [request_of(CLIPS[0], 3)]))) == len(CLIPS[0].beta)
+
+
+def test_lids_gone_astray_are_shown_the_way_back():
+    """In the windows taken once more the past is more closed, and the innovation leads half of the way back to the real frame."""
+    config = dataclasses.replace(CONFIG, marginals=False, stack=dataclasses.replace(STACK, mixture=2))
+    fitted = fit(config)
+    flow, data = fitted.flow, fitted.held_out
+    apart = list(flow.config.stack.apart)
+    seen, unit = {}, (flow.sd[flow.kept] * flow.r_sd)[apart]
+    take, tokens = data.take, flow.tokens
+    data.take = lambda places, window: seen.setdefault("real", []).append(take(places, window).past) or take(places, window)
+    flow.tokens = lambda static, past: seen.setdefault("past", []).append(past) or tokens(static, past)
+    plain = lid_frames(flow, data, 8, 4)
+    n = len(seen["real"])
+    both = lid_frames(flow, data, 8, 4, astray=1.0, seed=3)
+    assert len(both[1]) == 2 * len(plain[1]) and all(torch.equal(a, b[: len(a)]) for a, b in zip(plain, both, strict=True))
+    real, past = torch.cat(seen["real"][n:]), torch.cat(seen["past"][n:])
+    closed = ((past - real)[..., apart] * unit)[len(real) // 2 :, :1]
+    assert 0.1 <= float(closed.min()) <= float(closed.max()) <= 0.6 and torch.allclose(past[..., 0], real[..., 0])
+    u = both[1].view(len(real), 8, -1)[len(real) // 2 :] * flow.u_sd[apart]
+    reached = flow.predicted(past)[len(real) // 2 :, :, apart] + u
+    torch.testing.assert_close(reached, real[len(real) // 2 :, flow.lead :, apart] + 0.5 * closed / unit, atol=1e-4, rtol=1e-4)
+    again = lid_frames(flow, data, 8, 4, astray=1.0, seed=3)
+    assert torch.equal(both[1], again[1])
 
 
 @pytest.mark.parametrize("prior", ["gmm", "gaussian"])
