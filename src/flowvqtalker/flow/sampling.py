@@ -264,7 +264,14 @@ class Rollout:
                 self.noise = one if self.noise is None else self.rho * self.noise + math.sqrt(1 - self.rho**2) * one
                 steps.append(self.noise)
             normal = torch.stack(steps, 1)
-        return core.prior.latent(normal, chi_square, weights, self.temperature), gain
+        latent = core.prior.latent(normal, chi_square, weights, self.temperature)
+        apart = list(self.flow.config.stack.apart)
+        if apart:
+            # Blinks are all or nothing: a gain of innovations would change how far lids close, one of their latents changes how often.
+            latent[..., apart] = latent[..., apart] * gain[..., apart]
+            gain = gain.clone()
+            gain[..., apart] = 1.0
+        return latent, gain
 
 
 def rollout(

@@ -12,14 +12,17 @@ from flowvqtalker.flow.diagnostics import blinks, correlation, lip_opening, requ
 from flowvqtalker.flow.expflow import lid_positions, moving_dims
 from flowvqtalker.flow.model import load_motion, motion_state
 from flowvqtalker.flow.motionflow import FlowConfig, HistoryNoise, stable_prediction
-from flowvqtalker.flow.sampling import rollout
+from flowvqtalker.flow.sampling import Rollout, rollout
 from flowvqtalker.flow.stack import StackConfig
 from flowvqtalker.flow.windows import MotionClip, drop_mask, history_of, long_history_of, mel_windows, window_starts
+from flowvqtalker.train import flow as flow_training
 from flowvqtalker.train.flow import (
     FlowTraining,
     MotionData,
     _spread_within,
+    calibrate,
     clip_bits,
+    closures,
     diagnose,
     fit_motion,
     folds_of,
@@ -174,6 +177,37 @@ def test_lids_train_further_alone():
     assert values["lids val"][-1] < values["lids val"][0]
     assert all(flow.gain[[9, 10]].tolist() == [1.0, 1.0] for flow in both)
     assert len(next(rollout(load_motion(motion_state(both[1])), [request_of(CLIPS[0], 3)]))) == len(CLIPS[0].beta)
+
+
+def test_calibration_makes_lids_close_as_often_as_real_ones(monkeypatch):
+    """Blinks answer to the gain of their latents by a known law; three rounds find the gain that gives the real number."""
+    flow = fit(dataclasses.replace(CONFIG, stack=dataclasses.replace(STACK, mixture=2))).flow
+    apart = list(flow.config.stack.apart)
+
+    def counted(flow, sequences):
+        is_real = torch.equal(sequences[0], CLIPS[0].beta)
+        return 150 if is_real else round(100 * float(flow.gain[apart[0]]) ** 4)
+
+    monkeypatch.setattr(flow_training, "closures", counted)
+    calibrate(flow, CLIPS, 3, 1)
+    assert flow.gain[apart].tolist() == pytest.approx([1.5 ** (1 / 4)] * 2, rel=0.01)
+    running = Rollout(flow, [request_of(CLIPS[0], 3)], 1.0)
+    plain, gain = running._latents(4, running.weights.unsqueeze(1))
+    assert gain[..., apart].eq(1).all() and not gain.eq(1).all()
+    flow.gain[apart] = 1.0
+    running = Rollout(flow, [request_of(CLIPS[0], 3)], 1.0)
+    torch.testing.assert_close(
+        running._latents(4, running.weights.unsqueeze(1))[0][..., apart] * 1.5 ** (1 / 4), plain[..., apart], rtol=0.01, atol=1e-6
+    )
+
+
+def test_closures_are_counted_at_their_start():
+    flow = make_flow(dataclasses.replace(CONFIG, stack=dataclasses.replace(STACK, mixture=2)), CLIPS, 0.01)
+    beta = torch.zeros(20, 53)
+    beta[[3, 4, 9], 9:11] = 0.9
+    beta[15, 9] = 0.9  # one lid alone
+    assert closures(flow, [beta, beta]) == 4
+    assert closures(make_flow(CONFIG, CLIPS, 0.01), [beta]) == 0
 
 
 def test_lids_gone_astray_are_shown_the_way_back():
