@@ -537,7 +537,7 @@ def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: 
         # The same draws in every round: what changes is owed to the gain.
         requests = [request_of(clip, derive_seed(seed, "calibrate", clip.name) % 2**31) for clip in chosen]
         drawn = list(rollout(flow, requests))
-        made = _spread_within(_residuals(flow, drawn, plans))
+        made, shut = _spread_within(_residuals(flow, drawn, plans)), closures(flow, drawn)
         now, spread = flow.gain.log(), made.clamp_min(1e-3).log()
         if log_gain is not None and log_made is not None:
             change = now - log_gain
@@ -547,7 +547,7 @@ def calibrate(flow: MotionFlow, clips: Sequence[MotionClip], rounds: int, seed: 
         wanted = real.clamp_min(1e-3).log() - spread
         flow.gain.copy_((now + (wanted / elasticity).clamp(-1.0, 1.0)).exp().clamp(0.2, 2.0))
         if apart and often >= _FEWEST_BLINKS:
-            count = math.log(max(closures(flow, drawn), 1))
+            count = math.log(max(shut, 1))
             if before is not None and abs(lid_gain - before[0]) > 0.01:
                 lid_elasticity = min(max((count - before[1]) / (lid_gain - before[0]), 2.0), 10.0)
             before = (lid_gain, count)
