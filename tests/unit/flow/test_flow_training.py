@@ -204,8 +204,9 @@ def test_calibration_makes_lids_close_as_often_as_real_ones(monkeypatch):
 def test_closures_are_counted_at_their_start():
     flow = make_flow(dataclasses.replace(CONFIG, stack=dataclasses.replace(STACK, mixture=2)), CLIPS, 0.01)
     beta = torch.zeros(20, 53)
-    beta[[3, 4, 9], 9:11] = 0.9
-    beta[15, 9] = 0.9  # one lid alone
+    left, right = flow.kept[list(flow.config.stack.apart)].tolist()
+    beta[3:5, [left, right]] = beta[9, [left, right]] = 0.9
+    beta[15, left] = 0.9  # one lid alone
     assert closures(flow, [beta, beta]) == 4
     assert closures(make_flow(CONFIG, CLIPS, 0.01), [beta]) == 0
 
