@@ -455,7 +455,7 @@ def markdown(found: Mapping[str, Any], picture: str) -> str:
     if tried:
         text += [
             "## Photographs",
-            f"{tried['n']} pictures of `{tried['folder']}`, most of them photographs, with these models, which know only rendered heads ({TRIED_S:g} s of speech each). "
+            f"{tried['n']} pictures of a folder `{tried['folder']}`, most of them photographs, with these models, which know only rendered heads ({TRIED_S:g} s of speech each). "
             "That it runs says nothing about quality. Outputs are not kept in the repository.",
             "| outcome | pictures |\n|---|---:|\n"
             + "\n".join(f"| {name} | {count} |" for name, count in sorted(tried["outcomes"].items())),
@@ -520,7 +520,7 @@ def run(args: argparse.Namespace) -> None:
             pictures = sorted(path for path in photographs.iterdir() if path.is_file())
             outcomes = try_pictures(studio, pictures, speech, folder)
             speech.unlink()
-            found["photographs"] = {"n": len(pictures), "folder": str(args.photographs), "outcomes": dict(outcomes)}
+            found["photographs"] = {"n": len(pictures), "folder": args.photographs.name, "outcomes": dict(outcomes)}
     page = markdown(found, f"figures/{out.name}_sheet.png")
     print(page)
     if parts == set(PARTS) or args.write:
