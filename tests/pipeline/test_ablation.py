@@ -131,6 +131,8 @@ def test_the_committed_grids_hold_what_the_claims_need(grid):
         "full",
         "gaussian",
         "gaussian_corrupted",
+        "no_mouth",
+        "no_head",
     } >= set(counts.index)
     assert {name for claim in spec.claims for terms in claim.contrasts for name, _ in terms} <= set(counts.index)
     if spec.method:
@@ -173,7 +175,8 @@ def test_trainings_of_the_grid_of_priors_differ_in_the_latent_and_the_data_alone
     # As in the flow grid, but for what a likelihood of ExpFlow does not hold.
     other = validate(flow)["flow"].model_dump()
     differs = {name for name in other if name not in changed and other[name] != values[0][name]}
-    assert differs == {"calibration_rounds", "pose", "lids"}
+    assert differs == {"calibration_rounds", "pose", "lids", "training"}
+    assert values[0]["training"] == other["training"] | {"steps": other["training"]["steps"] // 2, "validate_every": 30}
 
 
 def test_a_made_up_flow_grid_gets_the_verdicts_it_was_made_for(tmp_path):
