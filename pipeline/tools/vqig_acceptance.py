@@ -935,7 +935,8 @@ def markdown(rows: Sequence[Row], lines: Sequence[EmotionLine], about: dict[str,
         "People without a neutral scored clip are left out. Heads that turn and nod change the mean picture too, so two takes of one performance differ: where their difference is as large as "
         "that of the label, strength says little, and the correlation is what counts.",
         f"- **Static pairs**: the {100 * STATIC_SHARE:.0f} % of neighbouring frames between which the true landmarks move least.",
-        "- **Not measured here**: how the ceiling grows with identities, tokens, code size and time; ablations; speed; `animate`; a real person. They need other trainings or clocks.", "",
+        "- **Not measured here**: how the ceiling grows with identities, tokens, code size and time ([codebook_growth.md](codebook_growth.md)); ablations; speed; "
+        "`animate` ([animate.md](animate.md)); a real person ([person.md](person.md)). They need other trainings or clocks.", "",
     ]  # fmt: skip
     return "\n".join(page)
 
