@@ -520,7 +520,7 @@ def run(args: argparse.Namespace) -> None:
             pictures = sorted(path for path in photographs.iterdir() if path.is_file())
             outcomes = try_pictures(studio, pictures, speech, folder)
             speech.unlink()
-            found["photographs"] = {"n": len(pictures), "folder": args.photographs.name, "outcomes": dict(outcomes)}
+            found["photographs"] = {"n": len(pictures), "folder": photographs.name, "outcomes": dict(outcomes)}
     page = markdown(found, f"figures/{out.name}_sheet.png")
     print(page)
     if parts == set(PARTS) or args.write:
