@@ -67,7 +67,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
         explained = fit_ratio(model.ratio, frames, cfg.ratio_ridge, cfg.ratio_gain)
         ctx.log.info("expression ratio: %.3f of the variance within persons explained", explained)
     if model.mouth is not None:
-        explained = fit_mouth(model.mouth, frames, cfg.mouth_ridge)
+        explained = fit_mouth(model.mouth, frames, cfg.mouth_ridge, cfg.mouth_gain)
         ctx.log.info("inside of the mouth: %.3f of the colours' variance explained", explained)
     shares = {name: int(getattr(cfg, f"{name}_share") * cfg.training.steps) for name in ("entropy_from", "image_from", "gan_from")}
     result: dict[str, Any] = {}

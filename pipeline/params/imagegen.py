@@ -80,6 +80,11 @@ class ImagegenParams(Section):
         ge=0, le=3, description="factor on the fitted expression ratio; above 1 against the shrinkage of least squares"
     )
     mouth_ridge: float = Field(gt=0, le=10, description="ridge of the mouth's inside, as a share of the frames that show a cell")
+    mouth_gain: float = Field(
+        ge=0,
+        le=3,
+        description="factor on how the mouth's inside differs from its mean colour; above 1 against the shrinkage of least squares",
+    )
     warp_training: TrainingParams
     entropy_from_share: float = Field(ge=0, le=1, description="share of T's steps before the cross-entropy of the codes acts")
     image_from_share: float = Field(ge=0, le=1, description="share of T's steps before the picture losses act")

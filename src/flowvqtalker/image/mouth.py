@@ -2,8 +2,8 @@
 
 A warp stretches what the source shows: where its lips are closed, an open mouth is filled with lip. What is behind the lips hardly depends on
 whose they are, and where the inner contour of the lips lies is known from the moved landmarks. The layer is a small picture of the mouth's inside
-in a frame that is fixed to nose and eyes (upper teeth stand still in it, lower teeth follow the lower lip), each cell's colour linear in that
-contour and the head's rotation. It is fitted in closed form over many people (``flowvqtalker.train.mouth``) and laid into the contour.
+in a frame that is fixed to nose and eyes (upper teeth stand still in it, lower teeth follow the lower lip) and hangs at the height at which this
+person's upper lip rests, since teeth do; each cell's colour is linear in that contour and the head's rotation. It is fitted in closed form over many people (``flowvqtalker.train.mouth``) and laid into the contour.
 
 Source: ours (docs/decisions/0030); a layer of the mouth of its own is common in model-based reenactment (Thies et al., Face2Face, CVPR 2016).
 """
@@ -23,6 +23,8 @@ STILL_POINTS = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
 #: Inner contour of the lips from the right corner to the left one, above and below.
 UPPER_LIP, LOWER_LIP = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
 INNER_LIPS = (60, 61, 62, 63, 64, 65, 66, 67)
+#: Inner upper lip between the corners: where it rests, the person's upper teeth are.
+REST_LIP = (61, 62, 63)
 #: Half width of the layer in half widths of the mean mouth, its height over its width, and how far below the middle of the mean lips it is centred.
 HALF_WIDTH, ASPECT, BELOW = 1.4, 0.8, 0.35
 #: Cells of the layer over its height for every cell over its width are ASPECT; width of the contour's soft edge in pixels of the picture.
@@ -107,6 +109,13 @@ class MouthLayer(nn.Module):
         lips = torch.view_as_complex(points[:, list(INNER_LIPS)].contiguous())
         return torch.view_as_real(a * lips + b)
 
+    def resting(self, contour: Tensor) -> Tensor:
+        """How far (B, 2) the upper lip of contours (B, 8, 2) lies from the mean face's, in the aligned face.
+
+        Of a calm face it tells where the person's teeth are: people's teeth do not lie at one height between nose and chin.
+        """
+        return contour[:, [INNER_LIPS.index(k) for k in REST_LIP]].mean(1) - self.face[list(REST_LIP)].mean(0)
+
     def inside(self, contour: Tensor, places: Tensor) -> Tensor:
         """How far inside the contour (B, 8, 2) places (B, ..., 2) lie, in units of the aligned face; negative outside."""
 
@@ -130,6 +139,8 @@ class MouthLayer(nn.Module):
     def forward(self, image: Tensor, source: Tensor, points: Tensor, rotation: Tensor) -> Tensor:
         """Lay the layer into a picture, as far as the source's lips were closer together: what the source shows is carried by the warp.
 
+        The source also tells where the upper lip rests; one that laughs or talks shows it a little too high.
+
         Args:
             image: (B, 3, H, W) in [0, 1], the face already moved.
             source: (B, 68, 2) landmarks of the source, from -1 to 1 between the picture's edges.
@@ -144,8 +155,11 @@ class MouthLayer(nn.Module):
             return image
         with torch.autocast(image.device.type, enabled=False):
             image, points, source = image.float(), points.detach().float(), source.float()
+            closed = self.contour(source, *self.to_face(source))
+            rest = self.resting(closed)
             a, b = self.to_face(points)
-            contour, closed = self.contour(points, a, b), self.contour(source, *self.to_face(source))
+            b = b - torch.view_as_complex(rest.contiguous())[:, None]
+            contour, closed = self.contour(points, a, b), closed - rest[:, None]
             gap = self.gap(contour)
             new = ((gap - self.gap(closed)) / gap.clamp_min(1e-4)).clamp(0, 1)
             width = (self.face[64, 0] - self.face[60, 0]).clamp_min(1e-4)
