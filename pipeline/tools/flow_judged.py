@@ -10,7 +10,8 @@ usual face from all their real videos, one verdict a clip.
 
 1. Emotion: samples of ExpFlow (temperature and guidance of `generate`) against true and fitted coefficients, all drawn in the same way.
 2. Transfer: the emotion of a test clip read without its label, shown by another test person who says another sentence.
-3. Intensity: seven emotions at six intensities with the same seed.
+3. Intensity: seven emotions at six intensities with the same seed; beside it the corpus' own performance of the same sentence at
+   the intensities from 0 to 1, which is what a sweep can be at best.
 --swap draws true coefficients with one region of the face replaced by the fit, and tells where the judge loses what the fit loses.
 
 Verdicts are kept in `.cache/flow_judged` by all they depend on: an interrupted command goes on where it stopped. Writes <out>.json,
@@ -33,9 +34,12 @@ import torch
 from tqdm import tqdm
 
 from flowvqtalker.constants import EMOTIONS
+from flowvqtalker.corpus.make import Recipe, make_person, make_talk
+from flowvqtalker.corpus.plan import CorpusSize, make_plan
 from flowvqtalker.experts.crops import FACE, cut, face_points
 from flowvqtalker.experts.emotion import UsualFace
 from flowvqtalker.experts.tasks import emotion_logits
+from flowvqtalker.face import make_face_model
 from flowvqtalker.face.camera import crop_camera
 from flowvqtalker.face.expressions import EXPRESSIONS
 from flowvqtalker.fit.basis import basis_of
@@ -45,6 +49,7 @@ from flowvqtalker.flow.streaming import StreamRow, stream_batch
 from flowvqtalker.flow.transfer import Reading, Reference, read_emotion
 from flowvqtalker.flow.windows import MotionClip, mel_windows
 from flowvqtalker.landmarks.boxes import smooth_landmarks, to_crop
+from flowvqtalker.motion.generate import Generators, generate_motion
 from flowvqtalker.seeding import derive_seed
 from pipeline.backends import make_landmarker
 from pipeline.context import Context, guarded, limit_threads
@@ -426,6 +431,41 @@ def judge_sweeps(
     return sweeps
 
 
+def perform_sweep(root: Path, corpus: Context, clip: ScoredClip, read: Read, pose: np.ndarray) -> list[Sweep]:
+    """Every emotion at the intensities from 0 to 1 as the corpus itself performs them: the clip's sound, its take's random draws, true coefficients.
+
+    Raises:
+        PipelineError: the clip is not one of the embedded corpus.
+    """
+    numbers = corpus.cfg.synthetic
+    size = CorpusSize(**{name: getattr(numbers, name) for name in CorpusSize.__dataclass_fields__})
+    recipe = Recipe(
+        seed=corpus.seed, size_px=numbers.raw_size_px, face_share=numbers.face_share, rate_wpm=numbers.rate_wpm,
+        lead_s=numbers.lead_s, tail_s=numbers.tail_s, max_clip_s=numbers.max_clip_s,
+    )  # fmt: skip
+    specs = {spec.clip: spec for spec in make_plan(size, corpus.seed)}
+    if clip.row["source_clip"] not in specs:
+        raise PipelineError(f"{root}: the embedded corpus has no clip {clip.row['source_clip']}", "use a run of the embedded corpus")
+    spec = specs[clip.row["source_clip"]]
+    model = make_face_model("clay")
+    person = make_person(spec.identity, model, corpus.seed)
+    talk = make_talk(spec, person, recipe)
+    generators = Generators(corpus.seed, spec.performance, spec.take)
+    start = int(clip.row["start_frame"])
+
+    def logits(emotion: str, intensity: float) -> np.ndarray:
+        made = generate_motion(talk.speech, emotion, intensity, person.style, generators, n_frames=talk.n_frames)
+        return read(clip, made.beta[start : start + clip.n_frames], pose)
+
+    calm = logits(EMOTIONS[1], GRID[0])
+    sweeps = []
+    for emotion in EMOTIONS[1:]:
+        seen = [calm, *(logits(emotion, intensity) for intensity in GRID[1:])]
+        probability = [probability_of(one, emotion) for one in seen]
+        sweeps.append(Sweep(clip.clip, str(clip.row["identity"]), emotion, 0, probability, "", True, 0.0, 1.0, 1.0, 0.0))
+    return sweeps
+
+
 # The command.
 
 
@@ -488,6 +528,12 @@ def run(root: Path, variant: str, seeds: int, targets: int, most: int, swap: boo
         lambda requests: work.sample("expflow", requests), targets_of(clips, targets, generate.seed), request, pose, screen.drawn,
         train_bounds(trained.train),
     )  # fmt: skip
+    corpus = stage_context(root, "corpus", ())
+    own = [
+        sweep
+        for clip in tqdm(targets_of(clips, targets, generate.seed), desc="own performances", disable=None)
+        for sweep in perform_sweep(root, corpus, clip, screen.drawn, pose[clip.clip])
+    ]
     about = {
         "note": note, "variant": variant, "code": trained.code, "seeds": seeds, "clips": len(clips), "temperature": cfg.temperature,
         "guidance": cfg.emotion_guidance, "crf": cfg.crf, "identities": len({clip.row["identity"] for clip in clips}),
@@ -496,8 +542,8 @@ def run(root: Path, variant: str, seeds: int, targets: int, most: int, swap: boo
     }  # fmt: skip
     picture = out.parent / "figures" / f"{out.name}.png"
     page.figure(picture, verdicts, sweeps)
-    text = page.markdown(about, verdicts, transfers, sweeps, shifts_of(motions), f"figures/{picture.name}")
-    write_json(out.with_suffix(".json"), page.plain(about, verdicts, transfers, sweeps))
+    text = page.markdown(about, verdicts, transfers, sweeps, own, shifts_of(motions), f"figures/{picture.name}")
+    write_json(out.with_suffix(".json"), page.plain(about, verdicts, transfers, sweeps, own))
     write_text(out.with_suffix(".md"), text)
     print(text)
 

@@ -379,7 +379,7 @@ def _transfer_part(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> list[s
     return lines
 
 
-def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
+def _intensity_part(sweeps: Sequence[Sweep], performed: Sequence[Sweep] = ()) -> list[str]:
     if not sweeps:
         return ["## Intensity", "", "No intensity was swept.", ""]
     known = [sweep for sweep in sweeps if sweep.known]
@@ -392,9 +392,11 @@ def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
         f"than {TOLERANCE:g} below any before it. The bar: {100 * SWEEP_BAR:.0f} % of the sweeps.", "",
         "| | sweeps [%] | at least 90 |", "|---|---:|---|",
         f"| rise within {TOLERANCE:g} | {share(all_rise)} | {against(all_rise, SWEEP_BAR)} |",
-        f"| no single step falls by more than {TOLERANCE:g} (a weaker rule) | {share(steps)} | |", "",
-        "| emotion | rise | " + " | ".join(f"at {value:g}" for value in (0, 0.25, 0.5, 0.75, 1, 1.5)) + " | largest fall |",
-        "|---|---:|" + "---:|" * 7,
+        f"| no single step falls by more than {TOLERANCE:g} (a weaker rule) | {share(steps)} | |",
+        *([f"| the corpus' own performance: rise within {TOLERANCE:g} | {share(share_of_sweeps(performed))} | |"] if performed else []), "",
+        "| emotion | rise | " + " | ".join(f"at {value:g}" for value in (0, 0.25, 0.5, 0.75, 1, 1.5)) + " | largest fall "
+        + ("| own performance: rise | at 1 |" if performed else "|"),
+        "|---|---:|" + "---:|" * (9 if performed else 7),
     ]  # fmt: skip
     for emotion in EMOTIONS[1:]:
         own = [sweep for sweep in known if sweep.emotion == emotion]
@@ -402,11 +404,15 @@ def _intensity_part(sweeps: Sequence[Sweep]) -> list[str]:
             values = np.array([sweep.probability for sweep in own])
             falls = [float((np.maximum.accumulate(p[:5]) - p[:5]).max()) for p in values]
             cells = " | ".join(f"{value:.2f}" for value in np.nanmean(values, 0))
-            lines.append(f"| {emotion} | {sum(rises(p[:5]) for p in values)} of {len(own)} | {cells} | {max(falls):.2f} |")
+            best = [sweep.probability for sweep in performed if sweep.emotion == emotion and sweep.known]
+            beside = f" {sum(rises(p[:5]) for p in best)} of {len(best)} | {np.mean([p[4] for p in best]):.2f} |" if best else ""
+            lines.append(f"| {emotion} | {sum(rises(p[:5]) for p in values)} of {len(own)} | {cells} | {max(falls):.2f} |{beside}")
     finite, inside = (sum(part) for part in zip(*((sweep.finite, sweep.over <= 1e-6) for sweep in sweeps), strict=True))
     right = sum(sweep.said == sweep.emotion for sweep in sweeps)
     lines += [
-        "", "Columns are means of the judge's probability of the emotion over the sweeps.", "",
+        "", "Columns are means of the judge's probability of the emotion over the sweeps."
+        + (" Own performance: true coefficients of the corpus' generator for the same sentences and emotions at the five intensities up "
+           "to 1, with one take's random draws; what the judge does with them is the most that a model can be asked." if performed else ""), "",
         f"At 1.5: coefficients finite in {finite} of {len(sweeps)}, within the range of the training clips in {inside} (a rollout clamps "
         f"to that range, and {100 * np.mean([sweep.at_bound for sweep in sweeps]):.1f} % of the coefficients lie on an end of it); "
         f"largest absolute coefficient {max(s.largest for s in sweeps):.2f} (at 1: {max(s.largest_at_one for s in sweeps):.2f}); the "
@@ -421,6 +427,7 @@ def markdown(
     verdicts: Sequence[Verdict],
     pairs: Sequence[Pair],
     sweeps: Sequence[Sweep],
+    performed: Sequence[Sweep],
     shifts: Sequence[Shift],
     picture: str,
 ) -> str:
@@ -444,12 +451,14 @@ def markdown(
         + same
         + (f" {unread} drawings showed no face and are left out." if unread else ""), "",
     ]  # fmt: skip
-    lines += _emotion_part(about, verdicts) + _transfer_part(verdicts, pairs) + _intensity_part(sweeps)
+    lines += _emotion_part(about, verdicts) + _transfer_part(verdicts, pairs) + _intensity_part(sweeps, performed)
     lines += [f"![Probability of the emotion against intensity, and accuracies]({picture})", ""]
     return "\n".join(lines + _fit_part(verdicts, shifts))
 
 
-def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pair], sweeps: Sequence[Sweep]) -> dict[str, Any]:
+def plain(
+    about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pair], sweeps: Sequence[Sweep], performed: Sequence[Sweep]
+) -> dict[str, Any]:
     """For a JSON file: bars, estimates, and every verdict."""
 
     def number(value: float) -> float | None:
@@ -487,6 +496,7 @@ def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pa
         },
         "sweeps_rise": estimate(share_of_sweeps(sweeps)),
         "sweeps_steps_rise": estimate(share_of_sweeps(sweeps, steps_rise)),
+        "performed_rise": estimate(share_of_sweeps(performed)),
         "beyond": {
             "finite": all(sweep.finite for sweep in sweeps) if sweeps else None,
             "over": number(max((sweep.over for sweep in sweeps), default=math.nan)),
@@ -502,6 +512,10 @@ def plain(about: dict[str, Any], verdicts: Sequence[Verdict], pairs: Sequence[Pa
             {"clip": s.clip, "emotion": s.emotion, "seed": s.seed, "probability": " ".join(f"{p:.3f}" for p in s.probability),
              "rises": s.known and rises(s.probability[:5])}
             for s in sweeps
+        ],
+        "performed": [
+            {"clip": s.clip, "emotion": s.emotion, "probability": " ".join(f"{p:.3f}" for p in s.probability), "rises": s.known and rises(s.probability)}
+            for s in performed
         ],
     }  # fmt: skip
 

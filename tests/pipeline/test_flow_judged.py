@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from tiny_models import _flow
 
 from flowvqtalker.constants import EMOTIONS, intensity_of
+from flowvqtalker.corpus.plan import CorpusSize, make_plan
 from flowvqtalker.experts.emotion import EmotionNet, UsualFace
 from flowvqtalker.face.expressions import EXPRESSION_INDEX
 from flowvqtalker.flow.sampling import MotionRequest
@@ -20,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.evaluation.analysis import analyse_frames
 from pipeline.io import file_sha256, text_sha256, write_json
 from pipeline.media import read_video, write_video
-from pipeline.params import read_config
+from pipeline.params import read_config, validate_section
 from pipeline.scoredclips import ScoredClip
 from pipeline.tools import flow_judged as tool
 from pipeline.tools import flow_judged_page as page
@@ -301,6 +303,29 @@ def test_transfers_replay_latents_or_take_the_label_only():
     assert found[0].inferred[tool.SOURCES[0]] == readings[tool.SOURCES[0]]["a0"].emotion
 
 
+def test_the_corpus_own_sweep_is_its_performance_at_other_intensities():
+    numbers = validate_section("corpus", read_config("params.yaml")["corpus"]).synthetic
+    size = CorpusSize(**{name: getattr(numbers, name) for name in CorpusSize.__dataclass_fields__})
+    spec = next(one for one in make_plan(size, 1) if one.split == "test" and one.emotion == "happy" and one.level == 3)
+    corpus = SimpleNamespace(cfg=SimpleNamespace(synthetic=numbers), seed=1)
+    clip = make_clip("a", "p", "happy", 3, "s")
+    clip.row.update(source_clip=spec.clip, start_frame=2)
+    shown: list[np.ndarray] = []
+
+    def read(clip, beta, pose):
+        assert beta.shape == (clip.n_frames, E)
+        shown.append(beta)
+        return sees_coefficients(clip, beta, pose)
+
+    sweeps = tool.perform_sweep(Path(), corpus, clip, read, np.zeros((FRAMES, 6)))
+    assert [one.emotion for one in sweeps] == list(EMOTIONS[1:]) and len(shown) == 1 + 7 * 4
+    happy = next(one for one in sweeps if one.emotion == "happy")
+    assert page.rises(happy.probability) and happy.probability[4] > happy.probability[0] + 0.05
+    clip.row["source_clip"] = "nobody"
+    with pytest.raises(PipelineError, match="no clip nobody"):
+        tool.perform_sweep(Path(), corpus, clip, read, np.zeros((FRAMES, 6)))
+
+
 def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
     verdicts = [
         Verdict(row, f"c{i}", f"p{i // 2}", emotion, level, seed, emotion if (i + seed) % 3 else "sad", 0.5)
@@ -318,7 +343,8 @@ def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
         "temperature": 0.95,
         "guidance": 1.6, "crf": 18.0, "judge": 75.0, "agreement": {"ground_truth": (19, 20)},
     }  # fmt: skip
-    text = page.markdown(about, verdicts, pairs, sweeps, [page.Shift("happy", "jawOpen", 0.1, 0.2)], "figures/x.png")
+    performed = [sweep([0.1, 0.2, 0.3, 0.2, 0.5], "p0", "happy"), sweep([0.1, 0.2, 0.3, 0.4, 0.5], "p1", "happy")]
+    text = page.markdown(about, verdicts, pairs, sweeps, performed, [page.Shift("happy", "jawOpen", 0.1, 0.2)], "figures/x.png")
     for words in (
         "A tiny run.",
         "figures/x.png",
@@ -330,11 +356,13 @@ def test_the_page_the_figure_and_the_file_hold_together(tmp_path):
     ):
         assert words in text
     assert "nan" not in text.lower().replace("nano", "")
-    write_json(tmp_path / "x.json", page.plain(about, verdicts, pairs, sweeps))  # refuses NaN
+    write_json(tmp_path / "x.json", page.plain(about, verdicts, pairs, sweeps, performed))  # refuses NaN
     page.figure(tmp_path / "x.png", verdicts, sweeps)
-    without = page.markdown(about, verdicts, [], [], [], "figures/x.png")
+    assert "| the corpus' own performance: rise within 0.02 | 50.0" in text
+    assert next(line for line in text.splitlines() if line.startswith("| happy | 8")).endswith("| 1 of 2 | 0.50 |")
+    without = page.markdown(about, verdicts, [], [], [], [], "figures/x.png")
     assert "No intensity was swept." in without and "No pair of test clips" in without
-    write_json(tmp_path / "y.json", page.plain(about, verdicts, [], []))
+    write_json(tmp_path / "y.json", page.plain(about, verdicts, [], [], []))
     assert (tmp_path / "x.png").stat().st_size > 10_000
 
 
