@@ -295,8 +295,8 @@ def random_generator(configuration: str, model: str, clip: Clip, device: str = "
         made.mouth.is_fitted.fill_(True)
     made = channels_last(made.requires_grad_(False).to(device)).eval()
     if model == WARP:
-        made.refine = lambda warped, *_: (warped, None)  # type: ignore[method-assign, assignment]
-        made.decode = lambda vectors, gate, warped: vectors  # type: ignore[method-assign]
+        made.refine = lambda warped, *_: vqig_module.Refined(warped, None, None)  # type: ignore[method-assign]
+        made.decode = lambda refined, warped: warped  # type: ignore[method-assign]
     return made
 
 
@@ -428,7 +428,7 @@ BYTES = "windows, bytes"
 
 def part_calls(vqig: VQIG) -> list[tuple[Any, str, str]]:
     """(owner, attribute, name of the part) of the calls that make a frame, in their order."""
-    fine = [vqig.fine, *vqig.fine_blocks, vqig.last, vqig.gate]
+    fine = [vqig.fine, *vqig.fine_blocks, vqig.last, vqig.gate, vqig.blend]
     quantizer = vqig.codebook.quantizer
     calls: list[tuple[Any, str, str]] = [
         (vqig.psi, "forward", "psi"),

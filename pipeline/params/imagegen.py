@@ -30,6 +30,7 @@ class ImagegenModelParams(Section):
     mhca: bool = Field(description="cross-attention to the source's codes (no_mhca: false)")
     codes: bool = Field(description="decode nearest codes (no_codebook: false)")
     recolour: bool = Field(description="move the frame's local mean colours towards the warped source's, by a learned gate")
+    blend: bool = Field(description="lay the warped source over the decoded frame, by a learned mask")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ImagegenModelParams:

@@ -133,6 +133,7 @@ def test_the_committed_grids_hold_what_the_claims_need(grid):
         "gaussian_corrupted",
         "no_mouth",
         "no_head",
+        "no_blend",
     } >= set(counts.index)
     assert {name for claim in spec.claims for terms in claim.contrasts for name, _ in terms} <= set(counts.index)
     if spec.method:

@@ -8,7 +8,8 @@
     z_f = phi(z_w, z_c)               spatial modulation
     MHCA(query z_f, key/value z_c)    texture that the warp lost
     T                                 Transformer, AdaIN by sigma, then blocks at full token resolution; its vectors look up codes in C
-    frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T)
+    frame = D_h(codes), its local mean colours moved towards those of I_w (AdaIN at the image level, spatially gated by T),
+        and I_w itself laid over it by T's mask
 
 Source: FlowVQTalker (arXiv 2403.06375), figure 3. The paper gives the modules and their order; sizes, the kind of phi, the side
 of the query and the places of AdaIN are ours and follow PIRenderer, StyleHEAT and CodeFormer (docs/decisions/0011, 0017 to 0019).
@@ -86,6 +87,8 @@ class VQIGConfig:
         codes: decode nearest codes (variant no_codebook: D_h gets the Transformer's vectors themselves).
         recolour: move local mean colours of the frame towards the warped source's. A small codebook knows few skin colours and few
             background colours; the source has the right ones.
+        blend: lay the warped source over the decoded frame by a learned mask: what is only moved need not go through the codes, which hold
+            less detail than the source; what the source does not show has to.
     """
 
     expression_dim: int
@@ -106,6 +109,7 @@ class VQIGConfig:
     mhca: bool
     codes: bool
     recolour: bool
+    blend: bool
 
 
 class Motion(NamedTuple):
@@ -140,6 +144,20 @@ class SourceState(NamedTuple):
     codes: Tensor
     warp_maps: tuple[Tensor, ...]
     keys_values: tuple[Tensor, Tensor] | None
+
+
+class Refined(NamedTuple):
+    """What T makes of B warped pictures.
+
+    Attributes:
+        vectors: (B, D, h, w) vectors that look up the codes of the frames.
+        gate: (B, 1, h, w) in (0, 1), share of the warped picture's local mean colours that is taken over; None without ``recolour``.
+        blend: (B, 1, H / 2, W / 2) in (0, 1), share of the warped picture itself; None without ``blend``.
+    """
+
+    vectors: Tensor
+    gate: Tensor | None
+    blend: Tensor | None
 
 
 class Output(NamedTuple):
@@ -361,6 +379,9 @@ class VQIG(nn.Module):
         self.fine_blocks = nn.ModuleList(ModulatedBlock(width // 2, config.descriptor_dim) for _ in range(FINE_BLOCKS))
         self.last = zero_init(conv3(width // 2, dim))
         self.gate = zero_init(conv3(width // 2, 1)) if config.recolour else None
+        # At half of the picture's resolution: outlines of hair and lips are finer than a token.
+        self.blend_cells = max(codebook.config.downsample // 2, 1)
+        self.blend = zero_init(conv3(width // 2, self.blend_cells**2)) if config.blend else None
         # Temperature of the look-up: squared distances are divided by a typical squared distance between neighbours.
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.register_buffer("code_scale", _neighbour_distance(codebook.quantizer.embedding))
@@ -417,8 +438,8 @@ class VQIG(nn.Module):
 
     def refine(
         self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor, moved: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Vectors (B, D, h, w) that look up the codes of the frame, and the gate (B, 1, h, w) in (0, 1) of the recolouring.
+    ) -> Refined:
+        """What T makes of a warped picture.
 
         The last blocks see where lips, lids and brows have moved to: a warped mouth shows stretched lips, and sigma alone would have to
         teach them in which tokens they part. No gradient flows through E_w and the landmarks into the warp, which has losses of its own.
@@ -447,7 +468,8 @@ class VQIG(nn.Module):
         h = F.silu(h)
         change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
-        return z_f.float() + change.float(), gate
+        blend = torch.sigmoid(F.pixel_shuffle(self.blend(h).float(), self.blend_cells)) if self.blend is not None else None
+        return Refined(z_f.float() + change.float(), gate, blend)
 
     def code_logits(self, vectors: Tensor) -> Tensor:
         """Logits (N, K) of the codes for vectors (N, D).
@@ -460,13 +482,19 @@ class VQIG(nn.Module):
         with torch.autocast(vectors.device.type, enabled=False):
             return torch.addmm(-scale * embedding.square().sum(1), vectors.float() * (2 * scale), embedding.t())
 
-    def decode(self, vectors: Tensor, gate: Tensor | None, warped: Tensor) -> Tensor:
+    def decode(self, refined: Refined, warped: Tensor) -> Tensor:
         """Frame (B, 3, H, W), not clamped: nearest codes (straight-through gradient) or the vectors themselves, through D_h."""
+        vectors = refined.vectors
         if self.config.codes:
             nearest = self.codebook.quantizer.lookup(self.codebook.quantizer.nearest(vectors.permute(0, 2, 3, 1)))
             vectors = vectors + (nearest - vectors).detach()
         frame = self.codebook.decode(vectors)
-        return frame if gate is None else recolour(frame, warped, gate)
+        if refined.gate is not None:
+            frame = recolour(frame, warped, refined.gate)
+        if refined.blend is not None:
+            mask = F.interpolate(refined.blend, size=frame.shape[-2:], mode="bilinear", align_corners=False)
+            frame = torch.lerp(frame.float(), warped.float(), mask)
+        return frame
 
     def forward(self, image: Tensor, motion: Motion, *, phase: str = "image") -> Output:
         """Training pass.
@@ -487,8 +515,8 @@ class VQIG(nn.Module):
             return Output(None, warped, flow, None, moved)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
-        vectors, gate = self.refine(warped, codes, self._source_keys(codes), sigma, moved)
-        return Output(self.decode(vectors, gate, warped) if phase == "image" else None, warped, flow, vectors, moved)
+        refined = self.refine(warped, codes, self._source_keys(codes), sigma, moved)
+        return Output(self.decode(refined, warped) if phase == "image" else None, warped, flow, refined.vectors, moved)
 
     @torch.inference_mode()
     def prepare_source(self, image: Tensor, beta: Tensor, pose: Tensor, landmarks_px: Tensor, *, precision: str = "bf16") -> SourceState:
@@ -543,8 +571,8 @@ class VQIG(nn.Module):
                 warped = warp_image(image, self.warp(source.warp_maps, sigma, points, moved))
                 warped = self._change_skin(warped, motion, moved)
             warped = warped.contiguous(memory_format=torch.channels_last)
-            vectors, gate = self.refine(warped, source.codes, source.keys_values, sigma, moved)
-            frames = self.decode(vectors, gate, warped)
+            refined = self.refine(warped, source.codes, source.keys_values, sigma, moved)
+            frames = self.decode(refined, warped)
         return frames.float().clamp(0, 1)
 
     def render_clip(self, source: SourceState, beta: Tensor, pose: Tensor, *, batch_size: int = 16, precision: str = "bf16") -> Tensor:

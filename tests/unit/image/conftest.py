@@ -31,6 +31,7 @@ def make_generator(codebook: Codebook, merge: int = 1, **flags: bool | int) -> V
         "mhca": True,
         "codes": True,
         "recolour": True,
+        "blend": True,
     } | flags
     return VQIG(VQIGConfig(E, 2, 16, 16, 1, 32, 2, 2, merge, **switches), codebook)
 

@@ -10,6 +10,7 @@ from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
     LEAST_GAPS,
     Motion,
+    Refined,
     keep_apart,
     load_vqig,
     make_windows,
@@ -29,6 +30,7 @@ VARIANTS = {
     "w_only": {"phi": False, "mhca": False, "codes": False},
     "w_phi": {"mhca": False, "codes": False},
     "no_recolour": {"recolour": False},
+    "no_blend": {"blend": False},
     "no_points": {"points": False},
 }
 
@@ -93,7 +95,7 @@ def test_untrained_generator_shows_the_source_through_the_codebook(codebook, mer
     image = torch.rand(2, 3, SIZE, SIZE)
     output = model(image, random_motion(2))
     tokens = output.vectors.shape[-1]
-    expected = recolour(codebook(image)[0], image, torch.full((2, 1, tokens, tokens), 0.5))
+    expected = (recolour(codebook(image)[0], image, torch.full((2, 1, tokens, tokens), 0.5)) + image) / 2
     torch.testing.assert_close(output.image, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -105,6 +107,17 @@ def test_recolouring_takes_over_mean_colours_and_keeps_detail():
     assert abs(moved.mean().item() - 0.7) < 0.01
     assert torch.corrcoef(torch.stack([(moved - moved.mean()).flatten(), detail.flatten()]))[0, 1] > 0.95
     torch.testing.assert_close(recolour(frame, reference, torch.zeros(1, 1, 8, 8)), frame)
+
+
+def test_the_mask_lays_the_warped_picture_over_the_decoded_one(codebook):
+    model = make_generator(codebook).eval()
+    image, warped = torch.rand(1, 3, SIZE, SIZE), torch.rand(1, 3, SIZE, SIZE)
+    vectors = codebook.encode(image).values
+    mask = torch.zeros(1, 1, SIZE // 2, SIZE // 2)
+    mask[..., : SIZE // 4, :] = 1
+    alone, both = model.decode(Refined(vectors, None, None), warped), model.decode(Refined(vectors, None, mask), warped)
+    torch.testing.assert_close(both[..., : SIZE // 2 - 1, :], warped[..., : SIZE // 2 - 1, :])
+    torch.testing.assert_close(both[..., SIZE // 2 + 1 :, :], alone[..., SIZE // 2 + 1 :, :])
 
 
 @pytest.mark.parametrize("name", VARIANTS)
