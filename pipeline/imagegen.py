@@ -13,6 +13,7 @@ from flowvqtalker.image.layers import channels_last
 from flowvqtalker.image.perceptual import load_perceptual
 from flowvqtalker.image.vqig import POSE_DIM, VQIG, VQIGConfig, save_vqig
 from flowvqtalker.precision import autocast
+from flowvqtalker.train.blend import sharpen_blend
 from flowvqtalker.train.imagegen import ImagegenLosses, ImagegenTask, measure_imagegen
 from flowvqtalker.train.loop import LoopConfig
 from flowvqtalker.train.loop import run as train
@@ -84,6 +85,7 @@ def run(ctx: Context, folder: TrainingFolder) -> None:
             log=partial(log_part, folder, part), progress=f"imagegen {ctx.variant} {part}",
         )  # fmt: skip
         model.load_state_dict(result["best"]["vqig"])
+    sharpen_blend(model, cfg.blend_gain, cfg.blend_shift)
     model.eval()
     shown = test if test is not None else validation
     metrics = measure_imagegen(model, shown, *fixed_pairs(shown, cfg.test_frames), cfg.precision)

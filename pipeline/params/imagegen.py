@@ -86,6 +86,8 @@ class ImagegenParams(Section):
         le=3,
         description="factor on how the mouth's inside differs from its mean colour; above 1 against the shrinkage of least squares",
     )
+    blend_gain: float = Field(ge=0, le=10, description="factor on the trained mask's logits; above 1 it chooses instead of hedging")
+    blend_shift: float = Field(ge=-5, le=5, description="added to the mask's logits; above 0 prefers the warped source")
     warp_training: TrainingParams
     entropy_from_share: float = Field(ge=0, le=1, description="share of T's steps before the cross-entropy of the codes acts")
     image_from_share: float = Field(ge=0, le=1, description="share of T's steps before the picture losses act")

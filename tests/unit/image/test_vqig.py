@@ -17,6 +17,7 @@ from flowvqtalker.image.vqig import (
     recolour,
     save_vqig,
 )
+from flowvqtalker.train.blend import sharpen_blend
 from tests.unit.image.conftest import SIZE, E, make_codebook, make_frames, make_generator
 
 LANDMARKS = SIZE * torch.rand(68, 2, generator=torch.Generator().manual_seed(6))
@@ -118,6 +119,21 @@ def test_the_mask_lays_the_warped_picture_over_the_decoded_one(codebook):
     alone, both = model.decode(Refined(vectors, None, None), warped), model.decode(Refined(vectors, None, mask), warped)
     torch.testing.assert_close(both[..., : SIZE // 2 - 1, :], warped[..., : SIZE // 2 - 1, :])
     torch.testing.assert_close(both[..., SIZE // 2 + 1 :, :], alone[..., SIZE // 2 + 1 :, :])
+
+
+def test_sharpening_acts_on_the_masks_logits_and_on_nothing_else(codebook):
+    model = make_generator(codebook).eval()
+    shake(model)
+    sigma, codes = torch.randn(1, 16), codebook.encode(torch.rand(1, 3, SIZE, SIZE)).values
+    image, points = torch.rand(1, 3, SIZE, SIZE), 2 * torch.rand(1, 68, 2) - 1
+    before = model.refine(image, codes, model._source_keys(codes), sigma, points)
+    sharpen_blend(model, 3.0, -0.5)
+    after = model.refine(image, codes, model._source_keys(codes), sigma, points)
+    torch.testing.assert_close(after.blend, torch.sigmoid(3 * torch.logit(before.blend) - 0.5), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(after.blend, before.blend, atol=0.01)
+    torch.testing.assert_close(after.vectors, before.vectors)
+    torch.testing.assert_close(after.gate, before.gate)
+    sharpen_blend(make_generator(codebook, blend=False), 3.0, 0.0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
