@@ -336,14 +336,14 @@ class _Comparison:
         return spread(Scores(np.array([[np.nan if value is None else value] for value in values], dtype=float)))
 
     def contrast(self, terms: Contrast, measure: Measure) -> Estimate:
-        """Weighted sum of variants over the trainings of the same numbers."""
+        """Weighted sum of variants over the trainings of the same numbers; the draws do not depend on the order of the terms or their signs."""
         names = [name for name, _ in terms]
         common = sorted(set.intersection(*(set(self.tables[name]) for name in names)))
         if measure.source != "clips" or not common:
             reason = "no training of the same number" if measure.source == "clips" else "no value for single clips"
             return Estimate(float("nan"), None, 0, 0, reason)
         sides = [(weight, self.scores(name, measure, common)) for name, weight in terms]
-        return contrast(sides, self.people, self.generator(measure.name, *names), *self.options, real=self.real(measure))
+        return contrast(sides, self.people, self.generator(measure.name, *sorted(names)), *self.options, real=self.real(measure))
 
 
 def _of_cells(cells: list[dict[str, Any]]) -> Estimate:

@@ -333,6 +333,19 @@ def test_likelihoods_are_compared_in_units_of_the_clean_data(tmp_path):
         compared(tmp_path / "k", "prior", write_priors(tmp_path / "k", {}, kept=4))
 
 
+def test_a_contrast_has_one_interval_whatever_the_order_and_signs_of_its_terms(tmp_path):
+    """A claim and a column of the same page are the same difference of differences: near 0 they must not give two verdicts."""
+    run = read_tables(tmp_path, GRIDS["prior"], write_priors(tmp_path, {}))
+    generator = np.random.default_rng(0)
+    for trainings in run.trainings.values():
+        for table in trainings.values():
+            table["bits_per_dim"] += generator.normal(0, 0.1, len(table))
+    result = compare(GRIDS["prior"], run, seed=1, resamples=200, level=0.95)
+    side = next(found for found in result.sides if found.side.label == "SMM, nu 2").beyond["bits_per_dim"]
+    (claim,) = claims_of(result)["SMM, nu 2 loses less through corrupted frames than GMM"].estimates["bits_per_dim"]
+    assert claim.value == pytest.approx(-side.value) and claim.ci == pytest.approx((-side.ci[1], -side.ci[0])) and side.ci[0] < side.ci[1]
+
+
 def test_a_larger_loss_is_a_difference_of_differences():
     codebook, mhca = lost_without("no_codebook"), lost_without("w_phi", having="no_codebook")
     assert dict(larger_loss(codebook, mhca)) == {"no_codebook": 2.0, "full": -1.0, "w_phi": -1.0}
