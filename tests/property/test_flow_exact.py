@@ -32,9 +32,9 @@ POSE = dataclasses.replace(
 )  # fmt: skip
 SETTINGS = FlowTraining(4, 8, 4, 0.5, 0.5, 0.2, 1e-3, 0.01, 0.01, 4.0, 0.3, 1, 0.05, 1e-3, 0)
 LOOP = LoopConfig(12, 3e-3, 1, 0.1, 1.0, 0.5, 6, 6, "loss")
-#: As in params.yaml: K 6, D 53, width 64.
+#: As in params.yaml: K 6, D 53, width 64, lids apart.
 FULL = dataclasses.replace(
-    CONFIG, stack=dataclasses.replace(STACK, steps=6, width=64), tau=10, frames_per_token=5, long_frames=48, long_stride=8, long_dims=(9, 10),
+    CONFIG, stack=dataclasses.replace(STACK, steps=6, width=64, mixture_dims=(9, 10), mixture=3), tau=10, frames_per_token=5, long_frames=48, long_stride=8, long_dims=(9, 10),
     audio_width=48, conditioner_width=96, conditioners=3,
 )  # fmt: skip
 

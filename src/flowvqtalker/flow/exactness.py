@@ -253,6 +253,9 @@ def actnorm_start(flow: MotionFlow, clips: Sequence[MotionClip]) -> ActnormStart
     x, token, label = torch.cat(frames).unsqueeze(1), torch.cat(tokens).unsqueeze(1), torch.cat(labels)
     weights = eye[label].unsqueeze(1)
     core.initialise(x, token, weights)
+    if core.mixture is not None:  # the steps, and so the actnorms, see the lids as a condition
+        x, apart = core._split(x)
+        token = core._with_lids(token, apart)
     if flow.config.stack.actnorm == "shared":
         label = torch.zeros_like(label)
     mean_error = variance_error = 0.0
