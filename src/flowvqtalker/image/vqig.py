@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowvqtalker.checks import check_image, check_shape
-from flowvqtalker.constants import GAP_PAIRS, LIP_PAIRS
+from flowvqtalker.constants import GAP_PAIRS, LEFT_LID_PAIRS, LIP_PAIRS, RIGHT_LID_PAIRS
 from flowvqtalker.image.codebook import Codebook, Encoder, state_sha256
 from flowvqtalker.image.geometry import POINT_RADII, gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import (
@@ -59,6 +59,10 @@ MARK_RADIUS = 0.75
 
 #: Ellipse of a head with hair: half sides in sides of the box of its landmarks, how far above that box's middle it is centred, and its edge.
 HEAD_HALF_SIDES, HEAD_UP, HEAD_EDGE = (0.75, 0.95), 0.2, 6.0
+#: Corners of each eye and its pairs of upper and lower lid.
+EYES = ((36, 39, RIGHT_LID_PAIRS), (42, 45, LEFT_LID_PAIRS))
+#: Lids count as closing from this share of the source's gap on, and as closed from that one on; reach of an eye in half widths.
+LIDS_FROM, LIDS_TO, LIDS_REACH = 0.7, 0.4, 1.3
 #: Least distance of each of `GAP_PAIRS` [half sides of the picture]: detected lids stay about a pixel of 128 apart when closed, lips touch.
 LEAST_GAPS = tuple(0.0 if pair in LIP_PAIRS else 0.015 for pair in GAP_PAIRS)
 
@@ -194,6 +198,32 @@ def recolour(frame: Tensor, reference: Tensor, gate: Tensor) -> Tensor:
     difference = F.adaptive_avg_pool2d(reference.float() - frame.float(), size)
     difference = F.avg_pool2d(F.pad(difference, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return frame.float() + F.interpolate(gate * difference, size=frame.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def closing_lids(source: Tensor, moved: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where an eye is open in the source and closes in the frame: there a warp squeezes the open eye into a bright line.
+
+    Args:
+        source: (B, 68, 2) landmarks of the source, from -1 to 1 between the picture's edges.
+        moved: (B, 68, 2) landmarks of the frame, likewise.
+        size: height and width of the result.
+
+    Returns:
+        (B, 1, height, width) in [0, 1]: how far the lids have come together, in a soft disc as wide as the eye.
+    """
+    grid = identity_grid(*size, moved.device)[0]
+    share = moved.new_zeros(len(moved), 1, *size)
+    for corner, other, pairs in EYES:
+        gap, before = (
+            torch.stack([(points[:, low, 1] - points[:, high, 1]).clamp_min(0) for high, low in pairs]).mean(0)
+            for points in (moved, source)
+        )
+        closing = ((LIDS_FROM - gap / before.clamp_min(1e-3)) / (LIDS_FROM - LIDS_TO)).clamp(0, 1)
+        ends = moved[:, [corner, other]]
+        radius = (ends[:, 1] - ends[:, 0]).norm(dim=-1).clamp_min(1e-3) / 2
+        distance = (grid - ends.mean(1)[:, None, None]).norm(dim=-1) / radius[:, None, None]
+        share = torch.maximum(share, (closing[:, None, None] * torch.exp(-((distance / LIDS_REACH) ** 4)))[:, None])
+    return share
 
 
 class Descriptor(nn.Module):
@@ -437,9 +467,15 @@ class VQIG(nn.Module):
         return None if self.point_motion is None else self.point_motion(sigma, self.psi.change(motion), motion.points)
 
     def refine(
-        self, warped: Tensor, codes: Tensor, keys_values: tuple[Tensor, Tensor] | None, sigma: Tensor, moved: Tensor | None
+        self,
+        warped: Tensor,
+        codes: Tensor,
+        keys_values: tuple[Tensor, Tensor] | None,
+        sigma: Tensor,
+        moved: Tensor | None,
+        source: Tensor | None = None,
     ) -> Refined:
-        """What T makes of a warped picture.
+        """What T makes of a warped picture; with the source's landmarks, closing lids are left to the codes.
 
         The last blocks see where lips, lids and brows have moved to: a warped mouth shows stretched lips, and sigma alone would have to
         teach them in which tokens they part. No gradient flows through E_w and the landmarks into the warp, which has losses of its own.
@@ -469,6 +505,9 @@ class VQIG(nn.Module):
         change = self.last(h)
         gate = torch.sigmoid(self.gate(h).float()) if self.gate is not None else None
         blend = torch.sigmoid(F.pixel_shuffle(self.blend(h).float(), self.blend_cells)) if self.blend is not None else None
+        if blend is not None and moved is not None and source is not None:
+            with torch.autocast(blend.device.type, enabled=False):
+                blend = blend * (1 - closing_lids(source.float(), moved.detach().float(), (blend.shape[-2], blend.shape[-1])))
         return Refined(z_f.float() + change.float(), gate, blend)
 
     def code_logits(self, vectors: Tensor) -> Tensor:
@@ -515,7 +554,7 @@ class VQIG(nn.Module):
             return Output(None, warped, flow, None, moved)
         with torch.no_grad():
             codes = self.codebook.encode(image).values
-        refined = self.refine(warped, codes, self._source_keys(codes), sigma, moved)
+        refined = self.refine(warped, codes, self._source_keys(codes), sigma, moved, motion.points)
         return Output(self.decode(refined, warped) if phase == "image" else None, warped, flow, refined.vectors, moved)
 
     @torch.inference_mode()
@@ -571,7 +610,7 @@ class VQIG(nn.Module):
                 warped = warp_image(image, self.warp(source.warp_maps, sigma, points, moved))
                 warped = self._change_skin(warped, motion, moved)
             warped = warped.contiguous(memory_format=torch.channels_last)
-            refined = self.refine(warped, source.codes, source.keys_values, sigma, moved)
+            refined = self.refine(warped, source.codes, source.keys_values, sigma, moved, points)
             frames = self.decode(refined, warped)
         return frames.float().clamp(0, 1)
 

@@ -8,9 +8,11 @@ from flowvqtalker.constants import GAP_PAIRS
 from flowvqtalker.image.geometry import gaussian_sides, identity_grid, spread_shift, unit_points, warp_image
 from flowvqtalker.image.layers import AdaIN, Attention
 from flowvqtalker.image.vqig import (
+    EYES,
     LEAST_GAPS,
     Motion,
     Refined,
+    closing_lids,
     keep_apart,
     load_vqig,
     make_windows,
@@ -94,9 +96,12 @@ def test_attention_matches_the_textbook():
 def test_untrained_generator_shows_the_source_through_the_codebook(codebook, merge):
     model = make_generator(codebook, merge).eval()
     image = torch.rand(2, 3, SIZE, SIZE)
-    output = model(image, random_motion(2))
+    motion = random_motion(2)
+    output = model(image, motion)
     tokens = output.vectors.shape[-1]
-    expected = (recolour(codebook(image)[0], image, torch.full((2, 1, tokens, tokens), 0.5)) + image) / 2
+    coded = recolour(codebook(image)[0], image, torch.full((2, 1, tokens, tokens), 0.5))
+    mask = 0.5 * (1 - closing_lids(motion.points, output.points, (SIZE // 2, SIZE // 2)))
+    expected = torch.lerp(coded, image, torch.nn.functional.interpolate(mask, size=(SIZE, SIZE), mode="bilinear"))
     torch.testing.assert_close(output.image, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -119,6 +124,26 @@ def test_the_mask_lays_the_warped_picture_over_the_decoded_one(codebook):
     alone, both = model.decode(Refined(vectors, None, None), warped), model.decode(Refined(vectors, None, mask), warped)
     torch.testing.assert_close(both[..., : SIZE // 2 - 1, :], warped[..., : SIZE // 2 - 1, :])
     torch.testing.assert_close(both[..., SIZE // 2 + 1 :, :], alone[..., SIZE // 2 + 1 :, :])
+
+
+def test_closing_lids_are_left_to_the_codes_and_nothing_else_is(codebook):
+    source = torch.zeros(2, 68, 2)
+    for corner, other, pairs in EYES:
+        centre = -0.4 if corner == 36 else 0.4
+        source[:, corner], source[:, other] = torch.tensor([centre - 0.2, -0.2]), torch.tensor([centre + 0.2, -0.2])
+        for high, low in pairs:
+            source[:, high], source[:, low] = torch.tensor([centre, -0.3]), torch.tensor([centre, -0.1])
+    moved = source.clone()
+    for high, low in EYES[0][2]:  # one eye closes in the first frame, a squint in the second
+        moved[0, high, 1], moved[0, low, 1] = -0.19, -0.18
+        moved[1, high, 1], moved[1, low, 1] = -0.28, -0.12
+    share = closing_lids(source, moved, (32, 32))
+    row, left, right = round(16 * 0.8 - 0.5), round(16 * 0.6 - 0.5), round(16 * 1.4 - 0.5)
+    assert share[0, 0, row, left] > 0.95 and share[0, 0, row, right] < 1e-6 and share[0, 0, -8:].max() < 1e-3 and share[1].max() == 0
+    model = make_generator(codebook).eval()
+    codes, sigma = codebook.encode(torch.rand(2, 3, SIZE, SIZE)).values, torch.randn(2, 16)
+    refined = model.refine(torch.rand(2, 3, SIZE, SIZE), codes, model._source_keys(codes), sigma, moved, source)
+    torch.testing.assert_close(refined.blend, 0.5 * (1 - closing_lids(source, moved, (SIZE // 2, SIZE // 2))))
 
 
 def test_sharpening_acts_on_the_masks_logits_and_on_nothing_else(codebook):
