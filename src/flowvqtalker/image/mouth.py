@@ -3,7 +3,8 @@
 A warp stretches what the source shows: where its lips are closed, an open mouth is filled with lip. What is behind the lips hardly depends on
 whose they are, and where the inner contour of the lips lies is known from the moved landmarks. The layer is a small picture of the mouth's inside
 in a frame that is fixed to nose and eyes (upper teeth stand still in it, lower teeth follow the lower lip) and hangs at the height at which this
-person's upper lip rests, since teeth do; each cell's colour is linear in that contour and the head's rotation. It is fitted in closed form over many people (``flowvqtalker.train.mouth``) and laid into the contour.
+person's upper lip rests, since teeth do; each cell's colour is linear in that contour and the head's rotation, in their squares and in their products
+with the lips' gap. It is fitted in closed form over many people (``flowvqtalker.train.mouth``) and laid into the contour.
 
 Source: ours (docs/decisions/0030); a layer of the mouth of its own is common in model-based reenactment (Thies et al., Face2Face, CVPR 2016).
 """
@@ -23,6 +24,8 @@ STILL_POINTS = (27, 28, 29, 30, 31, 33, 35, 36, 39, 42, 45)
 #: Inner contour of the lips from the right corner to the left one, above and below.
 UPPER_LIP, LOWER_LIP = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
 INNER_LIPS = (60, 61, 62, 63, 64, 65, 66, 67)
+#: Where a flat contour (u, v of each of INNER_LIPS) keeps v of the middle of the upper and of the lower lip.
+_UPPER_V, _LOWER_V = 2 * INNER_LIPS.index(62) + 1, 2 * INNER_LIPS.index(66) + 1
 #: Inner upper lip between the corners: where it rests, the person's upper teeth are.
 REST_LIP = (61, 62, 63)
 #: Half width of the layer in half widths of the mean mouth, its height over its width, and how far below the middle of the mean lips it is centred.
@@ -75,11 +78,11 @@ class MouthLayer(nn.Module):
 
     def __init__(self, width_px: int) -> None:
         super().__init__()
-        features = 1 + 2 * len(INNER_LIPS) + ROTATION_DIM
+        known = 2 * len(INNER_LIPS) + ROTATION_DIM
         self.register_buffer("face", torch.zeros(68, 2))
-        self.register_buffer("mean", torch.zeros(features - 1))
-        self.register_buffer("spread", torch.ones(features - 1))
-        self.register_buffer("maps", torch.zeros(features, 3, round(width_px * ASPECT), width_px))
+        self.register_buffer("mean", torch.zeros(known))
+        self.register_buffer("spread", torch.ones(known))
+        self.register_buffer("maps", torch.zeros(1 + 3 * known, 3, round(width_px * ASPECT), width_px))
         self.register_buffer("is_fitted", torch.zeros((), dtype=torch.bool))
 
     @property
@@ -132,9 +135,14 @@ class MouthLayer(nn.Module):
         return torch.stack([(contour[:, lower, 1] - contour[:, upper, 1]).clamp_min(0) for upper, lower in pairs]).mean(0)
 
     def features(self, contour: Tensor, rotation: Tensor) -> Tensor:
-        """(B, F) of a constant, the standardised contour (B, 8, 2) and rotation (B, 3) [rad]."""
-        known = (torch.cat([contour.flatten(1), rotation], 1) - self.mean) / self.spread
-        return torch.cat([torch.ones_like(known[:, :1]), known.clamp(-3, 3)], 1)
+        """(B, F) of a constant, the standardised contour (B, 8, 2) and rotation (B, 3) [rad], their squares and their products with the gap.
+
+        The edge of the teeth is where they end, and not where the lips do: as a mouth opens it crosses a cell once, which a line in the contour
+        cannot follow. The gap is that of the standardised middle of the lips.
+        """
+        known = ((torch.cat([contour.flatten(1), rotation], 1) - self.mean) / self.spread).clamp(-3, 3)
+        gap = known[:, _LOWER_V : _LOWER_V + 1] - known[:, _UPPER_V : _UPPER_V + 1]
+        return torch.cat([torch.ones_like(gap), known, known.square() - 1, known * gap], 1)
 
     def forward(self, image: Tensor, source: Tensor, points: Tensor, rotation: Tensor) -> Tensor:
         """Lay the layer into a picture, as far as the source's lips were closer together: what the source shows is carried by the warp.

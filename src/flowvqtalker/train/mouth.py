@@ -46,7 +46,7 @@ def resting_lips(model: MouthLayer, frames: FrameSet, usable: Tensor, contours: 
 
 @torch.no_grad()
 def fit_mouth(model: MouthLayer, frames: FrameSet, ridge: float, gain: float) -> float:
-    """Fit the maps: in each cell, ridge regression of the colour on contour and rotation over the frames that show the cell between the lips.
+    """Fit the maps: in each cell, ridge regression of the colour on ``MouthLayer.features`` over the frames that show the cell between the lips.
 
     Args:
         model: filled in place; left as it is (and laying nothing) where no frame shows parted lips.
