@@ -229,7 +229,7 @@ _PRIOR = Grid(
     ),
 )
 
-_PARTS = {"no_warp": "warp W", "no_phi": "modulation phi", "no_mhca": "cross-attention MHCA", "no_codebook": "codebook C"}
+_PARTS = {"no_phi": "modulation phi", "no_mhca": "cross-attention MHCA", "no_codebook": "codebook C"}
 _SECONDARY_PICTURES = ("ssim", "m_lmd_centred_px")
 #: Of the codebook the paper says both: fidelity and sharpness.
 _FIDELITY_AND_SHARPNESS = ("psnr_face_db", "mouth_sharpness")
@@ -239,6 +239,44 @@ def _part_claim(text: str, contrasts: tuple[Contrast, ...], *, codebook: bool, o
     if codebook:
         return Claim(text, contrasts, _FIDELITY_AND_SHARPNESS, _SECONDARY_PICTURES, of_paper)
     return Claim(text, contrasts, ("psnr_face_db",), (*_SECONDARY_PICTURES, "mouth_sharpness"), of_paper)
+
+
+def _picture_claims(prefix: str, whole: str, words: str, *, of_paper: bool) -> tuple[Claim, ...]:
+    """What is said about the parts behind the warp, of the arms whose names begin with ``prefix``; ``whole`` has all of them."""
+
+    def lost(variant: str, having: str | None = None) -> Contrast:
+        return lost_without(prefix + variant, whole if having is None else prefix + having)
+
+    the, order, built = ("the", "order", "built up:") if words else ("The", "Order", "Built up:")
+    return (
+        *(
+            _part_claim(
+                f"{words}{the} {part} helps",
+                (lost(variant),),
+                codebook=variant == "no_codebook",
+                of_paper=of_paper and variant == "no_codebook",
+            )
+            for variant, part in _PARTS.items()
+        ),
+        _part_claim(
+            f"{words}{order} of gains behind the warp, one part left out: the codebook C gives the largest gain in fidelity and sharpness",
+            tuple(lost("no_codebook", having=variant) for variant in _PARTS if variant != "no_codebook"),
+            codebook=True,
+            of_paper=False,
+        ),
+        # The paper's own order. Its last step, C on all before it, is "The codebook C helps" above.
+        _part_claim(f"{words}{built} phi on W helps", (lost("w_only", having="w_phi"),), codebook=False, of_paper=of_paper),
+        _part_claim(f"{words}{built} MHCA on W and phi helps", (lost("w_phi", having="no_codebook"),), codebook=False, of_paper=of_paper),
+        _part_claim(
+            f"{words}{order} of gains, built up: the step to the codebook C is larger in fidelity and sharpness than those to phi and MHCA",
+            (
+                larger_loss(lost("no_codebook"), lost("w_only", having="w_phi")),
+                larger_loss(lost("no_codebook"), lost("w_phi", having="no_codebook")),
+            ),
+            codebook=True,
+            of_paper=of_paper,
+        ),
+    )
 
 
 _IMAGEGEN = Grid(
@@ -260,31 +298,15 @@ _IMAGEGEN = Grid(
         Measure("fid_expert", "FID (own features)", 3, "lower", source="row"),
     ),
     claims=(
-        *(
-            _part_claim(f"The {part} helps", (lost_without(variant),), codebook=variant == "no_codebook", of_paper=variant == "no_codebook")
-            for variant, part in _PARTS.items()
-        ),
-        _part_claim(
-            "Order of gains, one part left out: the codebook C gives the largest gain in fidelity and sharpness",
-            tuple(lost_without("no_codebook", having=variant) for variant in _PARTS if variant != "no_codebook"),
-            codebook=True,
-            of_paper=False,
-        ),
-        # The paper's own order. Its last step, C on all before it, is "The codebook C helps" above.
-        _part_claim("Built up: phi on W helps", (lost_without("w_only", having="w_phi"),), codebook=False),
-        _part_claim("Built up: MHCA on W and phi helps", (lost_without("w_phi", having="no_codebook"),), codebook=False),
-        _part_claim(
-            "Order of gains, built up: the step to the codebook C is larger in fidelity and sharpness than those to phi and MHCA",
-            (
-                larger_loss(lost_without("no_codebook"), lost_without("w_only", having="w_phi")),
-                larger_loss(lost_without("no_codebook"), lost_without("w_phi", having="no_codebook")),
-            ),
-            codebook=True,
-        ),
+        *_picture_claims("no_blend_", "no_blend", "", of_paper=True),
+        _part_claim("With the mask: the warp W helps", (lost_without("no_warp"),), codebook=False, of_paper=False),
+        *_picture_claims("", BASELINE, "With the mask: ", of_paper=False),
     ),
     note=(
         "Arms no_warp, no_phi, no_mhca and no_codebook leave one part out of the whole. The paper adds parts in the order W, phi, MHCA, C: those arms are "
-        "w_only, w_phi, no_codebook (W, phi and MHCA) and full. What W adds to nothing is in neither: no_warp keeps what follows W."
+        "w_only, w_phi, no_codebook (W, phi and MHCA) and full. What W adds to nothing is in neither: no_warp keeps what follows W. "
+        "Arms no_blend_* have the same parts without the mask that lays the warped picture over the decoded one (docs/decisions/0032), beside no_blend, "
+        "which is whole but for the mask. The paper has no mask, so they decide what it claims; with the mask most of a face does not go through phi, MHCA and C at all."
     ),
 )
 
